@@ -1,0 +1,106 @@
+"""What every engine promises, and the context that a forward pass carries. No PyTorch here.
+
+An `Engine` turns token ids into logits. `generate` knows nothing else about it: the readable PyTorch model, a native engine
+and an n-gram model all look the same from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Floats = NDArray[np.float32]
+Ids = Sequence[int]
+
+
+class Tracer(Protocol):
+    """Sees a named value as it passes, and returns it or another in its place."""
+
+    def __call__(self, path: str, name: str, value: Any) -> Any: ...
+
+
+class Cache(Protocol):
+    """What an engine remembers of the sequences it has read; opaque, one row each, rows of different lengths."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Positions read so far, by row."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """A cache of these rows in this order; a row may be repeated or left out (beam search)."""
+        ...
+
+    def fork(self) -> Self:
+        """An independent copy: what is read into one is not seen by the other."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on, in every row."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardContext:
+    """The only thing threaded through a forward pass.
+
+    A caller sets the first group; the model sets the second on the way down (tensors, whence `Any`).
+    """
+
+    cache: Cache | None = None
+    tracer: Tracer | None = None
+    attend: Callable[..., Any] | None = None  # an attention kernel; None is the readable one
+    every_position: bool = False  # logits of all positions, not only of each row's last
+    segments: Sequence[Ids] | None = None  # BERT's token types, by row
+
+    positions: Any = None  # (B, T) absolute
+    sight: Any = None  # who may see whom, and how far apart they are: model.position.Sight
+
+    def tap(self, module: Any) -> Callable[[str, T], T]:
+        """A function (name, value) -> value for `module`'s sites: the identity when nobody watches."""
+        return untapped if self.tracer is None else partial(self.tracer, module.path)
+
+
+def untapped(name: str, value: T) -> T:
+    """What a tap does when nobody watches."""
+    return value
+
+
+class Engine(Protocol):
+    """Token ids to logits."""
+
+    vocab_size: int
+    max_positions: int
+    sites: Sequence[str]  # names that a tracer may be shown
+
+    def cache(self, rows: int) -> Cache:
+        """An empty cache for `rows` sequences."""
+        ...
+
+    def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
+        """Run the encoder over one source per row; returns its last vectors (rows, longest, dim), zeros behind a row's end.
+
+        With a decoder, `ctx.cache` keeps them for the cross-attention of the steps that follow.
+        """
+        ...
+
+    def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
+        """Read `ids` (any number per row, at least one) behind what `ctx.cache` holds, and return logits.
+
+        (rows, vocab) for each row's last position, or with `ctx.every_position` (rows, longest, vocab), zeros behind a
+        row's end. Without a cache the rows are read from position 0 and forgotten.
+        """
+        ...
+
+    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
+        """One layer again (`layers.3`, `decoder.layers.3`) on a recorded input (rows, T, dim); returns its output.
+
+        Positions run from 0; the taps of `ctx.tracer` fire as in the run itself.
+        """
+        ...
