@@ -14,6 +14,7 @@ from lucidlm.errors import ConfigError
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"]
 MaskKind = Literal["full", "causal", "strict"]
 NormPlace = Literal["input", "output", "residual"]
+MAX_LAYERS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,8 @@ class Config:
 
 def _check(name: str, stack: Stack, config: Config) -> None:
     _positive(f"{name}.layers", stack.layers)
+    if stack.layers > MAX_LAYERS:  # a config is a file like any other, and may lie
+        raise ConfigError("config.layers", layers=stack.layers, most=MAX_LAYERS)
     _positive(f"{name}.feedforward.hidden", stack.feedforward.hidden)
     for attention in filter(None, (stack.attention, stack.cross)):
         for field in ("heads", "kv_heads", "head_dim"):

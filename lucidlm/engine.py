@@ -60,7 +60,8 @@ class ForwardContext:
     segments: Sequence[Ids] | None = None  # BERT's token types, by row
 
     positions: Any = None  # (B, T) absolute
-    sight: Any = None  # who may see whom, and how far apart they are: model.position.Sight
+    lengths: Any = None  # (B,) positions that are real, by row, those in the cache included
+    sight: Any = None  # by kind of attention, who may see whom: model.attention.Sight
 
     def tap(self, module: Any) -> Callable[[str, T], T]:
         """A function (name, value) -> value for `module`'s sites: the identity when nobody watches."""

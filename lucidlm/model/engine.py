@@ -1,0 +1,121 @@
+"""The readable model behind the `Engine` protocol: ragged lists of ids in, NumPy logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lucidlm.config import Config
+from lucidlm.engine import Floats, ForwardContext, Ids
+from lucidlm.model.cache import KeyValueCache
+from lucidlm.model.transformer import Transformer, remember
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+class TorchEngine:
+    """The readable PyTorch model. Nothing is kept between calls but the weights, so threads may share it."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self.vocab_size = model.config.vocab_size
+        self.max_positions = model.config.max_positions
+
+    def cache(self, rows: int) -> KeyValueCache:
+        return KeyValueCache(rows)
+
+    @torch.inference_mode()
+    def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
+        padded, lengths = self._pad(ids)
+        memory = self.model.encode(padded, lengths, self._segments(ctx, ids))
+        if isinstance(ctx.cache, KeyValueCache) and self.model.decoder is not None:
+            ctx.cache.memory, ctx.cache.memory_lengths = memory, lengths.tolist()
+            ctx.cache.cross.clear()
+        return _numpy(_blanked(memory, lengths))
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
+        padded, lengths = self._pad(ids)
+        cache = ctx.cache if isinstance(ctx.cache, KeyValueCache) else None
+        memory = None if cache is None else cache.memory
+        if cache is not None and memory is not None:
+            known = torch.tensor(cache.memory_lengths, device=padded.device)
+            ctx = remember(ctx, known, memory.shape[1])
+        x = self.model.run(padded, lengths, self._segments(ctx, ids), memory)
+        if cache is not None:
+            cache.advance(lengths.tolist())
+        if ctx.every_position:
+            return _numpy(_blanked(self.model.logits(x, ctx), lengths))
+        last = x[torch.arange(len(x)), lengths - 1][:, None]  # (B, 1, dim): only these need logits
+        return _numpy(self.model.logits(last, ctx)[:, 0])
+
+    @torch.inference_mode()
+    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
+        module = next(m for m in self.model.modules() if m.path == layer)
+        x = torch.from_numpy(residual_in).to(self.model.table)
+        stack = self.model.encoder if layer.startswith("encoder.") else self.model.decoder or self.model.encoder
+        assert stack is not None
+        positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        memory = ctx.cache.memory if isinstance(ctx.cache, KeyValueCache) else None
+        if isinstance(ctx.cache, KeyValueCache) and memory is not None:
+            ctx = remember(ctx, torch.tensor(ctx.cache.memory_lengths, device=x.device), memory.shape[1])
+        ctx = stack.look(replace(ctx, positions=positions, lengths=lengths, cache=None), x.dtype)
+        return _numpy(module(x, ctx, memory))
+
+    @cached_property
+    def sites(self) -> Sequence[str]:
+        """The names that taps give when one position runs through each stack, in order of computation."""
+        seen: dict[str, None] = {}
+
+        def note(path: str, name: str, value: Tensor) -> Tensor:
+            seen[f"{path}.{name}" if path else name] = None
+            return value
+
+        ctx = ForwardContext(tracer=note, cache=self.cache(1))
+        if self.model.encoder is not None:
+            self.encode([[0]], ctx)
+        if self.model.head is not None:
+            self.step([[0]], ctx)
+        return list(seen)
+
+    def _pad(self, ids: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Rows of different lengths -> (B, T) padded behind with zeros, and (B,) lengths."""
+        lengths = [len(row) for row in ids]
+        width, device = max(lengths), self.model.table.device
+        padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
+        return padded, torch.tensor(lengths, device=device)
+
+    def _segments(self, ctx: ForwardContext, ids: Sequence[Ids]) -> ForwardContext:
+        return ctx if ctx.segments is None else replace(ctx, segments=self._pad(ctx.segments)[0])
+
+
+def build(config: Config, weights: Iterable[tuple[str, NDArray[np.floating]]], dtype: str = "float32") -> TorchEngine:
+    """An engine from a config and (address, array) for every parameter; float32 arrays are used in place, not copied."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    slots = {model.address(name): name for name, _ in model.named_parameters()}
+    for address, array in weights:
+        owner, _, leaf = slots.pop(address).rpartition(".")
+        module = model.get_submodule(owner)
+        assert getattr(module, leaf).shape == array.shape, address
+        setattr(module, leaf, nn.Parameter(torch.from_numpy(array).to(DTYPES[dtype]), requires_grad=False))
+    assert not slots, f"no weights for {sorted(slots)[:3]}"
+    return TorchEngine(model.eval())
+
+
+def _blanked(x: Tensor, lengths: Tensor) -> Tensor:
+    """x (B, T, ...) with zeros behind each row's end."""
+    real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    return x * real[..., None]
+
+
+def _numpy(x: Tensor) -> Floats:
+    array: Floats = x.float().cpu().numpy()
+    return array
