@@ -1,7 +1,8 @@
 """Every architectural choice of a Transformer, as nested frozen dataclasses.
 
-Which kind of model it is follows from which `Stack` is there: decoder only (GPT-2, Llama, Gemma), encoder only (BERT), or
-both (the 2017 Transformer, T5, BART, Marian). Kinds are composed, numbers are configured; no model's name appears here.
+Which kind of model it is follows from which `Stack` is there: decoder only (GPT-2, Llama, Gemma),
+encoder only (BERT), or both (the 2017 Transformer, T5, BART, Marian). Kinds are composed, numbers
+are configured; no model's name appears here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MAX_LAYERS = 10_000
 class Norm:
     """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019).
 
-    `offset` is added to the stored weight before it scales: 1.0 in Gemma, whose weights are stored as w - 1.
+    `offset` is added to the stored weight before it scales: 1.0 in Gemma, whose weights are stored
+    as w - 1.
     """
 
     kind: Literal["layer", "rms"] = "layer"
@@ -31,10 +33,12 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True)
 class Rope:
-    """Rotary position embedding (Su et al. 2021): dimension pair i of a head turns by position * base^(-2i/d).
+    """Rotary position embedding (Su et al. 2021): dimension pair i of a head turns by position *
+    base^(-2i/d).
 
-    `factor` divides the frequencies: all of them ("linear"), or by wavelength ("llama3", where wavelengths under
-    original_positions / high_factor stay, those over original_positions / low_factor are divided, and the rest blend).
+    `factor` divides the frequencies: all of them ("linear"), or by wavelength ("llama3", where
+    wavelengths under original_positions / high_factor stay, those over original_positions /
+    low_factor are divided, and the rest blend).
     """
 
     base: float = 10000.0
@@ -47,7 +51,9 @@ class Rope:
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeBias:
-    """T5's learned bias on the scores by bucketed distance (Raffel et al. 2020): one table, shared by all layers."""
+    """T5's learned bias on the scores by bucketed distance (Raffel et al. 2020): one table, shared
+    by all layers.
+    """
 
     buckets: int = 32
     max_distance: int = 128
@@ -55,7 +61,9 @@ class RelativeBias:
 
 @dataclass(frozen=True, kw_only=True)
 class Local:
-    """Layers that see only the last `window` positions, with a RoPE of their own where `rope` is given."""
+    """Layers that see only the last `window` positions, with a RoPE of their own where `rope` is
+    given.
+    """
 
     layers: tuple[int, ...]
     window: int
@@ -64,7 +72,9 @@ class Local:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Multi-head attention (Vaswani et al. 2017, 3.2); fewer `kv_heads` than `heads` is grouped-query attention."""
+    """Multi-head attention (Vaswani et al. 2017, 3.2); fewer `kv_heads` than `heads` is
+    grouped-query attention.
+    """
 
     heads: int
     kv_heads: int
@@ -90,8 +100,10 @@ class FeedForward:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """`layers` equal layers. Each sublayer is x = residual_norm(x + output_norm(sublayer(input_norm(x)))) with norms
-    at `norm_places` only: ("input",) is pre-norm, ("residual",) post-norm, ("input", "output") Gemma's sandwich."""
+    """`layers` equal layers. Each sublayer is x = residual_norm(x +
+    output_norm(sublayer(input_norm(x)))) with norms at `norm_places` only: ("input",) is pre-norm,
+    ("residual",) post-norm, ("input", "output") Gemma's sandwich.
+    """
 
     layers: int
     attention: Attention
@@ -99,16 +111,17 @@ class Stack:
     norm: Norm
     norm_places: tuple[NormPlace, ...]
     mask: MaskKind
-    cross: Attention | None = None  # attention to the encoder's output, between the other two sublayers
+    cross: Attention | None = None  # to the encoder's output, between the other two sublayers
     final_norm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """Token id to vector, plus position: table[id] * scale (+ positions) (+ segments), then norm where there is one.
+    """Token id to vector, plus position: table[id] * scale (+ positions) (+ segments), then norm
+    where there is one.
 
-    "sinusoidal" is [sin | cos] side by side, as in the code released with the 2017 paper; the formula it prints
-    interleaves the two, the same up to a fixed order of the dimensions.
+    "sinusoidal" is [sin | cos] side by side, as in the code released with the 2017 paper; the
+    formula it prints interleaves the two, the same up to a fixed order of the dimensions.
     """
 
     positions: Literal["none", "learned", "sinusoidal"] = "none"
@@ -120,8 +133,10 @@ class Embedding:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Last vector to one logit per word: scale * x @ table^T (+ bias). `transform` puts a dense layer, this activation
-    and `norm` before it (BERT); `tied` uses the token table for the product."""
+    """Last vector to one logit per word: scale * x @ table^T (+ bias). `transform` puts a dense
+    layer, this activation and `norm` before it (BERT); `tied` uses the token table for the
+    product.
+    """
 
     tied: bool = True
     bias: bool = False

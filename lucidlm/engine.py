@@ -1,7 +1,7 @@
 """What every engine promises, and the context that a forward pass carries. No PyTorch here.
 
-An `Engine` turns token ids into logits. `generate` knows nothing else about it: the readable PyTorch model, a native engine
-and an n-gram model all look the same from there.
+An `Engine` turns token ids into logits. `generate` knows nothing else about it: the readable
+PyTorch model, a native engine and an n-gram model all look the same from there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Tracer(Protocol):
 
 
 class Cache(Protocol):
-    """What an engine remembers of the sequences it has read; opaque, one row each, rows of different lengths."""
+    """What an engine remembers of the sequences it has read; opaque, one row each, rows of
+    different lengths.
+    """
 
     @property
     def lengths(self) -> list[int]:
@@ -50,21 +52,24 @@ class Cache(Protocol):
 class ForwardContext:
     """The only thing threaded through a forward pass.
 
-    A caller sets the first group; the model sets the second on the way down (tensors, whence `Any`).
+    A caller sets the first group; the model sets the second on the way down (tensors, whence
+    `Any`).
     """
 
     cache: Cache | None = None
     tracer: Tracer | None = None
     attend: Callable[..., Any] | None = None  # an attention kernel; None is the readable one
     every_position: bool = False  # logits of all positions, not only of each row's last
-    segments: Sequence[Ids] | None = None  # BERT's token types, by row
+    segments: Any = None  # BERT's token types, a sequence of ids by row (the model: a tensor)
 
     positions: Any = None  # (B, T) absolute
     lengths: Any = None  # (B,) positions that are real, by row, those in the cache included
     sight: Any = None  # by kind of attention, who may see whom: model.attention.Sight
 
     def tap(self, module: Any) -> Callable[[str, T], T]:
-        """A function (name, value) -> value for `module`'s sites: the identity when nobody watches."""
+        """A function (name, value) -> value for `module`'s sites: the identity when nobody
+        watches.
+        """
         return untapped if self.tracer is None else partial(self.tracer, module.path)
 
 
@@ -78,29 +83,36 @@ class Engine(Protocol):
 
     vocab_size: int
     max_positions: int
-    sites: Sequence[str]  # names that a tracer may be shown
+    @property
+    def sites(self) -> Sequence[str]:
+        """Names that a tracer may be shown."""
+        ...
 
     def cache(self, rows: int) -> Cache:
         """An empty cache for `rows` sequences."""
         ...
 
     def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
-        """Run the encoder over one source per row; returns its last vectors (rows, longest, dim), zeros behind a row's end.
+        """Run the encoder over one source per row; returns its last vectors (rows, longest, dim),
+        zeros behind a row's end.
 
         With a decoder, `ctx.cache` keeps them for the cross-attention of the steps that follow.
         """
         ...
 
     def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
-        """Read `ids` (any number per row, at least one) behind what `ctx.cache` holds, and return logits.
+        """Read `ids` (any number per row, at least one) behind what `ctx.cache` holds, and return
+        logits.
 
-        (rows, vocab) for each row's last position, or with `ctx.every_position` (rows, longest, vocab), zeros behind a
-        row's end. Without a cache the rows are read from position 0 and forgotten.
+        (rows, vocab) for each row's last position, or with `ctx.every_position` (rows, longest,
+        vocab), zeros behind a row's end. Without a cache the rows are read from position 0 and
+        forgotten.
         """
         ...
 
     def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
-        """One layer again (`layers.3`, `decoder.layers.3`) on a recorded input (rows, T, dim); returns its output.
+        """One layer again (`layers.3`, `decoder.layers.3`) on a recorded input (rows, T, dim);
+        returns its output.
 
         Positions run from 0; the taps of `ctx.tracer` fire as in the run itself.
         """

@@ -1,17 +1,17 @@
 """Every error a user can meet, in one small tree.
 
-    LucidError                   the caller can do something about it: exit code 2
-    ├── UnknownName              a model, preset, site or option that does not exist; carries the nearest names
-    ├── ConfigError              an architecture that cannot be built, or a config file we do not understand
-    ├── CheckpointError          a weights file that is damaged, hostile, or does not fit its config
-    ├── TokenizerError           a tokenizer that cannot be read, or does not fit the model
-    ├── TemplateError            a chat template that fails, loops, or prints without end
-    ├── GenerationError          an empty prompt, a prompt beyond the context, impossible sampling values
-    ├── PullError                a download that failed, was cut short, or is not the file it should be
-    └── MissingExtra             an optional dependency that is not installed
+    LucidError             the caller can do something about it: exit code 2
+    ├── UnknownName        a name that does not exist; carries the nearest ones
+    ├── ConfigError        an architecture that cannot be built, or a config not understood
+    ├── CheckpointError    a weights file that is damaged, hostile, or does not fit its config
+    ├── TokenizerError     a tokenizer that cannot be read, or does not fit the model
+    ├── TemplateError      a chat template that fails, loops, or prints without end
+    ├── GenerationError    an empty or overlong prompt, or impossible sampling values
+    ├── PullError          a download that failed, or is not the file it should be
+    └── MissingExtra       an optional dependency that is not installed
 
-An error names its message by a key of `lucidlm.locale`, so that the same error speaks Chinese and English.
-Invariants of our own are `assert`ed: whoever meets one has found a bug.
+An error names its message by a key of `lucidlm.locale`, so that the same error speaks Chinese and
+English. Invariants of our own are `assert`ed: whoever meets one has found a bug.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from lucidlm.locale import text
 
 
 class LucidError(Exception):
-    """What was wrong and what to do about it: `key` and `values` select and fill a message in any language."""
+    """What was wrong and what to do about it: `key` and `values` select and fill a message in any
+    language.
+    """
 
-    def __init__(self, key: str, **values: object) -> None:
+    def __init__(self, key: str, /, **values: object) -> None:
         self.key = key
         self.values = values
         super().__init__(key)
@@ -41,7 +43,7 @@ class LucidError(Exception):
 class UnknownName(LucidError):
     """A name that does not exist; the message lists the nearest ones that do."""
 
-    def __init__(self, key: str, name: str, known: Iterable[str], **values: object) -> None:
+    def __init__(self, key: str, name: str, known: Iterable[str], /, **values: object) -> None:
         self.nearest = nearest(name, known)
         super().__init__(key, name=name, nearest=", ".join(self.nearest) or "-", **values)
 

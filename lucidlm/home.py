@@ -1,4 +1,6 @@
-"""Where the program keeps what it fetched or derived: `LUCIDLM_HOME`, else the user's cache directory."""
+"""Where the program keeps what it fetched or derived: `LUCIDLM_HOME`, else the user's cache
+directory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every parameter of a model by its address, with its shape: from the `Config` alone, nothing allocated."""
+"""Every parameter of a model by its address, with its shape: from the `Config` alone, nothing
+allocated.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ Shape = tuple[int, ...]
 
 
 def parameters(config: Config) -> dict[str, Shape]:
-    """Address to shape, in order of computation. A stack that is alone is not named; shared tables appear once."""
+    """Address to shape, in order of computation. A stack that is alone is not named; shared tables
+    appear once.
+    """
     return dict(_model(config))
 
 

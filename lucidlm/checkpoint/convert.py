@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -19,11 +19,15 @@ Array = NDArray[np.floating]
 
 
 def expand(rules: Sequence[Rule], config: Config) -> list[Rule]:
-    """The rules for this config: one for each layer where it says {i}, and only those whose parameters it has."""
+    """The rules for this config: one for each layer where it says {i}, and only those whose
+    parameters it has.
+    """
     there = parameters(config)
     layers = max(stack.layers for stack in config.stacks.values())
     every = (
-        rule.layer(i) for rule in rules for i in (range(layers) if "{i}" in rule.parts[0] else range(1))
+        rule.layer(i)
+        for rule in rules
+        for i in (range(layers) if "{i}" in rule.parts[0] else range(1))
     )
     return [rule for rule in every if all(part in there for part in rule.parts)]
 
@@ -39,8 +43,9 @@ def read_weights(
 ) -> Iterator[tuple[str, Array]]:
     """Every parameter's address and array, one tensor of `source` at a time.
 
-    All names and shapes are compared with the config before the first tensor is read, so that a file's header cannot make
-    us allocate more than its own config says. Raises CheckpointError for what is missing, left over, or of another shape.
+    All names and shapes are compared with the config before the first tensor is read, so that a
+    file's header cannot make us allocate more than its own config says. Raises CheckpointError for
+    what is missing, left over, or of another shape.
     """
     concrete = expand(rules, config)
     names = set(source.names)
@@ -51,19 +56,25 @@ def read_weights(
     for rule, name in chosen:
         wanted = _theirs_shape(rule, config)
         if source.shape(name) != wanted:
-            raise CheckpointError("mapping.shape", name=name, found=source.shape(name), wanted=wanted)
+            raise CheckpointError(
+                "mapping.shape", name=name, found=source.shape(name), wanted=wanted
+            )
     for rule, name in chosen:
         yield from _ours(rule, source.read(name, dtype), config)
 
 
-def write_weights(weights: dict[str, Array], rules: Sequence[Rule], config: Config) -> Iterator[tuple[str, Array]]:
+def write_weights(
+    weights: Mapping[str, Array], rules: Sequence[Rule], config: Config
+) -> Iterator[tuple[str, Array]]:
     """The inverse: their names and arrays, one at a time."""
     for rule in expand(rules, config):
         yield rule.theirs, _theirs(rule, [weights[part] for part in rule.parts], config)
 
 
 def _find(rule: Rule, names: set[str], prefix: str) -> str:
-    """The name in the file that this rule speaks of: its own, a tied copy's, either without the family's prefix."""
+    """The name in the file that this rule speaks of: its own, a tied copy's, either without the
+    family's prefix.
+    """
     for name in (rule.theirs, *rule.also):
         for spelling in (name, name.removeprefix(prefix)):
             if spelling in names:
@@ -71,10 +82,14 @@ def _find(rule: Rule, names: set[str], prefix: str) -> str:
     raise CheckpointError("mapping.missing", name=rule.theirs, ours=", ".join(rule.parts))
 
 
-def _nothing_left(names: set[str], rules: Sequence[Rule], prefix: str, ignored: Sequence[str]) -> None:
+def _nothing_left(
+    names: set[str], rules: Sequence[Rule], prefix: str, ignored: Sequence[str]
+) -> None:
     known = {name for rule in rules for name in (rule.theirs, *rule.also)}
     known |= {name.removeprefix(prefix) for name in known}
-    left = sorted(n for n in names - known if not any(re.fullmatch(pattern, n) for pattern in ignored))
+    left = sorted(
+        n for n in names - known if not any(re.fullmatch(pattern, n) for pattern in ignored)
+    )
     if left:
         raise CheckpointError("mapping.left_over", count=len(left), names=", ".join(left[:3]))
 
@@ -90,7 +105,9 @@ def _ours(rule: Rule, array: Array, config: Config) -> Iterator[tuple[str, Array
         array = array + shift
     shapes = _shapes(config)
     rows = np.cumsum([shapes[part][0] for part in rule.parts])[:-1]
-    for part, piece in zip(rule.parts, np.split(array, rows) if len(rows) else [array], strict=True):
+    for part, piece in zip(
+        rule.parts, np.split(array, rows) if len(rows) else [array], strict=True
+    ):
         yield part, np.ascontiguousarray(piece)
 
 
@@ -115,7 +132,9 @@ def _theirs_shape(rule: Rule, config: Config) -> tuple[int, ...]:
 
 
 def _turn(array: Array, heads: int, *, to_halves: bool) -> Array:
-    """Rotary rows of each head: pairs side by side (0 1, 2 3, ...) to halves (0 2 ..., 1 3 ...), or back."""
+    """Rotary rows of each head: pairs side by side (0 1, 2 3, ...) to halves (0 2 ..., 1 3 ...), or
+    back.
+    """
     half = array.shape[0] // heads // 2
     pairs = (heads, half, 2) if to_halves else (heads, 2, half)
     return array.reshape(*pairs, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
@@ -127,7 +146,9 @@ def _heads(rule: Rule, config: Config) -> int:
 
 
 def _shift(config: Config) -> float:
-    """What the file's norm weights lack: files store w - 1, and a config whose offset is not 1 holds w itself."""
+    """What the file's norm weights lack: files store w - 1, and a config whose offset is not 1
+    holds w itself.
+    """
     return 1.0 - _decoder(config).norm.offset
 
 

@@ -13,7 +13,9 @@ from lucidlm.families.family import HF, Family
 @cache
 def families() -> dict[str, Family]:
     """Every family by name: each module here with a `FAMILY`."""
-    modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
+    modules = (
+        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
+    )
     found = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
     return {family.name: family for family in found}
 
@@ -33,10 +35,14 @@ def by_architecture(architecture: object) -> Family:
     for family in families().values():
         if family.gguf is not None and architecture in family.gguf.architectures:
             return family
-    known = ", ".join(sorted(a for f in families().values() if f.gguf for a in f.gguf.architectures))
+    known = ", ".join(
+        sorted(a for f in families().values() if f.gguf for a in f.gguf.architectures)
+    )
     raise ConfigError("families.architecture", found=architecture, known=known)
 
 
 def presets() -> dict[str, tuple[Family, HF]]:
     """Well-known models by name: their family and config.json."""
-    return {name: (family, hf) for family in families().values() for name, hf in family.presets.items()}
+    return {
+        name: (family, hf) for family in families().values() for name, hf in family.presets.items()
+    }

@@ -1,8 +1,8 @@
 """BART, Marian, and the 2017 Transformer: encoder and decoder, post-norm, biases everywhere.
 
-BART has learned positions (two unused rows first) and a norm on its embeddings (Lewis et al. 2020); Marian has sinusoids,
-scaled embeddings and SiLU (Junczys-Dowmunt et al. 2018); the original has sinusoids, scaled embeddings and ReLU, and is kept
-in Marian's format (Vaswani et al. 2017).
+BART has learned positions (two unused rows first) and a norm on its embeddings (Lewis et al. 2020);
+Marian has sinusoids, scaled embeddings and SiLU (Junczys-Dowmunt et al. 2018); the original has
+sinusoids, scaled embeddings and ReLU, and is kept in Marian's format (Vaswani et al. 2017).
 """
 
 from __future__ import annotations
@@ -18,16 +18,38 @@ def read(hf: HF) -> Config:
     kind = hf["model_type"]
     keys = Keys(hf, kind)
     dim, learned = keys.number("d_model"), kind == "bart"
-    norm = Norm(kind="layer", eps=1e-5)  # the format has no key for it: every implementation uses this
+    norm = Norm(
+        kind="layer", eps=1e-5
+    )  # the format has no key for it: every implementation uses this
     activation = keys.activation("activation_function", "gelu")
-    for key in ("share_encoder_decoder_embeddings", "static_position_embeddings", "add_final_layer_norm", "normalize_before"):
-        keys.only(key, key.startswith(("share", "static")) and not (learned and key.startswith("static")))
+    for key in (
+        "share_encoder_decoder_embeddings",
+        "static_position_embeddings",
+        "add_final_layer_norm",
+        "normalize_before",
+    ):
+        keys.only(
+            key, key.startswith(("share", "static")) and not (learned and key.startswith("static"))
+        )
     keys.only("normalize_embedding", learned)
     keys.only("extra_pos_embeddings", 2, 58101, 0)
     vocab = keys.number("vocab_size")
     keys.only("decoder_vocab_size", vocab)
-    dropouts = ("dropout", "activation_dropout", "classifier_dropout", "classif_dropout", "encoder_layerdrop")
-    keys.ignore(*dropouts, "decoder_layerdrop", "init_std", "num_hidden_layers", "add_bias_logits", "save_step")
+    dropouts = (
+        "dropout",
+        "activation_dropout",
+        "classifier_dropout",
+        "classif_dropout",
+        "encoder_layerdrop",
+    )
+    keys.ignore(
+        *dropouts,
+        "decoder_layerdrop",
+        "init_std",
+        "num_hidden_layers",
+        "add_bias_logits",
+        "save_step",
+    )
 
     def stack(side: str) -> Stack:
         heads = keys.number(f"{side}_attention_heads")
@@ -35,9 +57,16 @@ def read(hf: HF) -> Config:
         return Stack(
             layers=keys.number(f"{side}_layers"),
             attention=Attention(
-                heads=heads, kv_heads=heads, head_dim=head_dim, scale=head_dim**-0.5, bias=True, output_bias=True
+                heads=heads,
+                kv_heads=heads,
+                head_dim=head_dim,
+                scale=head_dim**-0.5,
+                bias=True,
+                output_bias=True,
             ),
-            feedforward=FeedForward(hidden=keys.number(f"{side}_ffn_dim"), activation=activation, bias=True),
+            feedforward=FeedForward(
+                hidden=keys.number(f"{side}_ffn_dim"), activation=activation, bias=True
+            ),
             norm=norm,
             norm_places=("residual",),
             mask="full",
@@ -74,7 +103,9 @@ def write(config: Config) -> HF:
         "d_model": config.dim,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_positions,
-        "activation_function": names.get(encoder.feedforward.activation, encoder.feedforward.activation),
+        "activation_function": names.get(
+            encoder.feedforward.activation, encoder.feedforward.activation
+        ),
         "scale_embedding": config.embedding.scale != 1.0,
         "tie_word_embeddings": head.tied,
     }
@@ -89,7 +120,9 @@ def write(config: Config) -> HF:
 
 def _attention(theirs: str, ours: str) -> tuple[Rule, ...]:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
-    return tuple(rule for a, b in names.items() for rule in linear_rules(f"{theirs}.{a}", f"{ours}.{b}"))
+    return tuple(
+        rule for a, b in names.items() for rule in linear_rules(f"{theirs}.{a}", f"{ours}.{b}")
+    )
 
 
 def _side(side: str) -> tuple[Rule, ...]:
@@ -108,7 +141,11 @@ def _side(side: str) -> tuple[Rule, ...]:
 
 
 def rules(config: Config) -> tuple[Rule, ...]:
-    tied = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
+    tied = (
+        "model.encoder.embed_tokens.weight",
+        "model.decoder.embed_tokens.weight",
+        "lm_head.weight",
+    )
     return (
         Rule("model.shared.weight", "encoder.embedding.tokens.weight", also=tied),
         *_side("encoder"),
@@ -118,7 +155,9 @@ def rules(config: Config) -> tuple[Rule, ...]:
     )
 
 
-def _size(kind: str, layers: int, dim: int, heads: int, hidden: int, vocab: int, **more: object) -> HF:
+def _size(
+    kind: str, layers: int, dim: int, heads: int, hidden: int, vocab: int, **more: object
+) -> HF:
     sides = {
         f"{side}_{key}": value
         for side in ("encoder", "decoder")
@@ -129,7 +168,13 @@ def _size(kind: str, layers: int, dim: int, heads: int, hidden: int, vocab: int,
 
 _2017 = {"activation_function": "relu", "scale_embedding": True, "max_position_embeddings": 512}
 _MARIAN = {"activation_function": "swish", "scale_embedding": True, "max_position_embeddings": 512}
-_IDS = {"pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 1, "forced_eos_token_id": None}
+_IDS = {
+    "pad_token_id": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": None,
+}
 _SHORT = {"max_position_embeddings": 64, **_IDS}
 
 FAMILY = Family(
@@ -139,7 +184,9 @@ FAMILY = Family(
     write=write,
     rules=rules,
     prefix="model.",
-    ignored=(r"(model\.)?(encoder|decoder)\.embed_positions\.weight",),  # Marian's sinusoids, where they are written out
+    ignored=(
+        r"(model\.)?(encoder|decoder)\.embed_positions\.weight",
+    ),  # Marian's sinusoids, where they are written out
     presets={
         "bart-base": _size("bart", 6, 768, 12, 3072, 50265),
         "bart-large": _size("bart", 12, 1024, 16, 4096, 50265),
@@ -149,9 +196,14 @@ FAMILY = Family(
     },
     tiny={
         "bart": _size("bart", 2, 32, 4, 48, 61, **_SHORT),
-        "bart scaled": _size("bart", 1, 30, 3, 50, 61, **_SHORT, scale_embedding=True, activation_function="relu"),
+        "bart scaled": _size(
+            "bart", 1, 30, 3, 50, 61, **_SHORT, scale_embedding=True, activation_function="relu"
+        ),
         "marian": _size("marian", 2, 32, 4, 48, 61, **{**_MARIAN, **_SHORT}),
         "transformer 2017": _size("marian", 2, 36, 3, 48, 61, **{**_2017, **_SHORT}),
-        "uneven": {**_size("marian", 3, 32, 4, 48, 61, **{**_MARIAN, **_SHORT}), "decoder_layers": 1},
+        "uneven": {
+            **_size("marian", 3, 32, 4, 48, 61, **{**_MARIAN, **_SHORT}),
+            "decoder_layers": 1,
+        },
     },
 )

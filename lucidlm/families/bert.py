@@ -1,5 +1,7 @@
-"""BERT: an encoder that sees both ways, post-norm, learned positions and segments, a head for masked words, and a pooler
-(Devlin et al. 2019). Sentence encoders such as MiniLM are the same without the head."""
+"""BERT: an encoder that sees both ways, post-norm, learned positions and segments, a head for
+masked words, and a pooler (Devlin et al. 2019). Sentence encoders such as MiniLM are the same
+without the head.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ from lucidlm.errors import ConfigError
 from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules
 
 # What stands on the encoder, by published architecture: (masked-word head, pooler)
-TOPS = {"BertModel": (False, True), "BertForMaskedLM": (True, False), "BertForPreTraining": (True, True)}
+TOPS = {
+    "BertModel": (False, True),
+    "BertForMaskedLM": (True, False),
+    "BertForPreTraining": (True, True),
+}
 
 
 def read(hf: HF) -> Config:
@@ -16,14 +22,28 @@ def read(hf: HF) -> Config:
     architecture = (hf.get("architectures") or ["BertForMaskedLM"])[0]
     if architecture not in TOPS:
         raise ConfigError(
-            "families.value", key="architectures", value=architecture, family="bert", known=", ".join(TOPS)
+            "families.value",
+            key="architectures",
+            value=architecture,
+            family="bert",
+            known=", ".join(TOPS),
         )
     masked_words, pooler = TOPS[architecture]
     keys.only("position_embedding_type", "absolute")
     keys.only("is_decoder", False)
     keys.only("add_cross_attention", False)
-    keys.ignore("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout", "directionality")
-    keys.ignore(*(f"pooler_{x}" for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")))
+    keys.ignore(
+        "attention_probs_dropout_prob",
+        "hidden_dropout_prob",
+        "classifier_dropout",
+        "directionality",
+    )
+    keys.ignore(
+        *(
+            f"pooler_{x}"
+            for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")
+        )
+    )
     dim, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
     head_dim, activation = dim // max(heads, 1), keys.activation("hidden_act", "gelu")
     norm = Norm(kind="layer", eps=keys.real("layer_norm_eps", 1e-12))
@@ -32,13 +52,22 @@ def read(hf: HF) -> Config:
         dim=dim,
         vocab_size=keys.number("vocab_size"),
         max_positions=keys.number("max_position_embeddings", 512),
-        embedding=Embedding(positions="learned", segments=keys.number("type_vocab_size", 2), norm=norm),
+        embedding=Embedding(
+            positions="learned", segments=keys.number("type_vocab_size", 2), norm=norm
+        ),
         encoder=Stack(
             layers=keys.number("num_hidden_layers"),
             attention=Attention(
-                heads=heads, kv_heads=heads, head_dim=head_dim, scale=head_dim**-0.5, bias=True, output_bias=True
+                heads=heads,
+                kv_heads=heads,
+                head_dim=head_dim,
+                scale=head_dim**-0.5,
+                bias=True,
+                output_bias=True,
             ),
-            feedforward=FeedForward(hidden=keys.number("intermediate_size"), activation=activation, bias=True),
+            feedforward=FeedForward(
+                hidden=keys.number("intermediate_size"), activation=activation, bias=True
+            ),
             norm=norm,
             norm_places=("residual",),
             mask="full",
@@ -61,7 +90,9 @@ def write(config: Config) -> HF:
         "num_hidden_layers": stack.layers,
         "num_attention_heads": stack.attention.heads,
         "intermediate_size": stack.feedforward.hidden,
-        "hidden_act": "gelu_new" if stack.feedforward.activation == "gelu_tanh" else stack.feedforward.activation,
+        "hidden_act": "gelu_new"
+        if stack.feedforward.activation == "gelu_tanh"
+        else stack.feedforward.activation,
         "layer_norm_eps": stack.norm.eps,
         "max_position_embeddings": config.max_positions,
         "type_vocab_size": config.embedding.segments,
@@ -74,7 +105,9 @@ def rules(config: Config) -> tuple[Rule, ...]:
     layer = "bert.encoder.layer.{i}"
     return (
         Rule(
-            "bert.embeddings.word_embeddings.weight", "embedding.tokens.weight", also=("cls.predictions.decoder.weight",)
+            "bert.embeddings.word_embeddings.weight",
+            "embedding.tokens.weight",
+            also=("cls.predictions.decoder.weight",),
         ),
         Rule("bert.embeddings.position_embeddings.weight", "embedding.positions.weight"),
         Rule("bert.embeddings.token_type_embeddings.weight", "embedding.segments.weight"),
@@ -125,7 +158,17 @@ FAMILY = Family(
     },
     tiny={
         "masked words": _TINY,
-        "sentence encoder": {**_TINY, "architectures": ["BertModel"], "num_attention_heads": 3, "hidden_size": 30},
-        "both": {**_TINY, "architectures": ["BertForPreTraining"], "hidden_act": "gelu_new", "type_vocab_size": 3},
+        "sentence encoder": {
+            **_TINY,
+            "architectures": ["BertModel"],
+            "num_attention_heads": 3,
+            "hidden_size": 30,
+        },
+        "both": {
+            **_TINY,
+            "architectures": ["BertForPreTraining"],
+            "hidden_act": "gelu_new",
+            "type_vocab_size": 3,
+        },
     },
 )

@@ -1,9 +1,11 @@
-"""What a family is: how a published format maps to `Config` and to our parameter addresses, both ways. Data only."""
+"""What a family is: how a published format maps to `Config` and to our parameter addresses, both
+ways. Data only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from lucidlm.config import Activation, Config, Rope
@@ -14,15 +16,19 @@ HF = dict[str, Any]  # a parsed config.json
 
 @dataclass(frozen=True)
 class Rule:
-    """One tensor of theirs and the parameter, or parameters, of ours that it is. `{i}` is the layer.
+    """One tensor of theirs and the parameter, or parameters, of ours that it is. `{i}` is the
+    layer.
 
-    Every step is lossless and has an inverse: split by rows, transpose, un-interleave rotary rows, drop a leading axis.
-    `minus_offset`: theirs is the weight minus what the norm adds back (ours - 1 + config offset).
+    Every step is lossless and has an inverse: split by rows, transpose, un-interleave rotary rows,
+    drop a leading axis. `minus_offset`: theirs is the weight minus what the norm adds back (ours -
+    1 + config offset).
     """
 
     theirs: str
     ours: str | tuple[str, ...]
-    also: tuple[str, ...] = ()  # names of tied copies: read where the first is absent, else passed over
+    also: tuple[
+        str, ...
+    ] = ()  # names of tied copies: read where the first is absent, else passed over
     transpose: bool = False
     interleaved: Literal["", "heads", "kv_heads"] = ""
     leading_axis: bool = False
@@ -34,15 +40,15 @@ class Rule:
 
     def layer(self, i: int) -> Rule:
         """This rule for layer i."""
-        fill = lambda name: name.replace("{i}", str(i))  # noqa: E731
-        return Rule(
-            fill(self.theirs),
-            tuple(map(fill, self.parts)),
-            tuple(map(fill, self.also)),
-            self.transpose,
-            self.interleaved,
-            self.leading_axis,
-            self.minus_offset,
+
+        def at(name: str) -> str:
+            return name.replace("{i}", str(i))
+
+        return replace(
+            self,
+            theirs=at(self.theirs),
+            ours=tuple(map(at, self.parts)),
+            also=tuple(map(at, self.also)),
         )
 
 
@@ -104,24 +110,33 @@ class Family:
     write: Callable[[Config], HF]
     rules: Callable[[Config], tuple[Rule, ...]]  # those whose parameter the config has are used
     prefix: str = ""  # of tensor names, absent where the bare model was saved
-    ignored: tuple[str, ...] = ()  # patterns of tensors that hold nothing learned, or nothing we run
+    ignored: tuple[
+        str, ...
+    ] = ()  # patterns of tensors that hold nothing learned, or nothing we run
     gguf: GGUF | None = None
     presets: Mapping[str, HF] = field(default_factory=dict)
-    tiny: Mapping[str, HF] = field(default_factory=dict)  # small configs for the golden test, by what is special
+    tiny: Mapping[str, HF] = field(
+        default_factory=dict
+    )  # small configs for the golden test, by what is special
 
 
 # Keys of every config.json that say nothing about the architecture.
 COMMON = frozenset(
-    """_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward dtype eos_token_id id2label label2id
-    is_encoder_decoder model_type pad_token_id problem_type return_dict torch_dtype transformers_version use_cache
-    output_attentions output_hidden_states output_past initializer_range attention_dropout decoder_start_token_id
-    forced_bos_token_id forced_eos_token_id bad_words_ids num_beams max_length min_length length_penalty early_stopping
-    no_repeat_ngram_size task_specific_params tokenizer_class gradient_checkpointing prefix sep_token_id cls_token_id
-    mask_token_id unk_token_id torchscript finetuning_task num_labels transformers.js_config _attn_implementation_autoset
-    pruned_heads use_bfloat16 tf_legacy_loss is_decoder add_cross_attention cross_attention_hidden_size remove_invalid_values
-    exponential_decay_length_penalty suppress_tokens begin_suppress_tokens temperature top_k top_p typical_p do_sample
-    repetition_penalty encoder_no_repeat_ngram_size num_return_sequences num_beam_groups diversity_penalty output_scores
-    return_dict_in_generate tie_encoder_decoder""".split()
+    """
+    _name_or_path architectures auto_map bos_token_id chunk_size_feed_forward dtype eos_token_id
+    id2label label2id is_encoder_decoder model_type pad_token_id problem_type return_dict
+    torch_dtype transformers_version use_cache output_attentions output_hidden_states output_past
+    initializer_range attention_dropout decoder_start_token_id forced_bos_token_id
+    forced_eos_token_id bad_words_ids num_beams max_length min_length length_penalty
+    early_stopping no_repeat_ngram_size task_specific_params tokenizer_class
+    gradient_checkpointing prefix sep_token_id cls_token_id mask_token_id unk_token_id torchscript
+    finetuning_task num_labels transformers.js_config _attn_implementation_autoset pruned_heads
+    use_bfloat16 tf_legacy_loss is_decoder add_cross_attention cross_attention_hidden_size
+    remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
+    temperature top_k top_p typical_p do_sample repetition_penalty encoder_no_repeat_ngram_size
+    num_return_sequences num_beam_groups diversity_penalty output_scores return_dict_in_generate
+    tie_encoder_decoder
+    """.split()
 )
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -138,7 +153,9 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class Keys:
-    """A config.json being read: each key is taken once, and what nobody took is an error in `finish`."""
+    """A config.json being read: each key is taken once, and what nobody took is an error in
+    `finish`.
+    """
 
     def __init__(self, hf: HF, family: str) -> None:
         self.hf, self.family = hf, family
@@ -167,14 +184,20 @@ class Keys:
         name = self.take(key, default)
         if not isinstance(name, str) or name not in ACTIVATIONS:
             known = ", ".join(sorted(ACTIVATIONS))
-            raise ConfigError("families.value", key=key, value=name, family=self.family, known=known)
+            raise ConfigError(
+                "families.value", key=key, value=name, family=self.family, known=known
+            )
         return ACTIVATIONS[name]
 
     def only(self, key: str, *supported: object) -> None:
-        """`key` may be absent or one of `supported`: another value is an architecture that we do not have."""
+        """`key` may be absent or one of `supported`: another value is an architecture that we do
+        not have.
+        """
         if self.take(key, supported[0]) not in supported:
             known = ", ".join(map(repr, supported))
-            raise ConfigError("families.value", key=key, value=self.hf[key], family=self.family, known=known)
+            raise ConfigError(
+                "families.value", key=key, value=self.hf[key], family=self.family, known=known
+            )
 
     def ignore(self, *keys: str) -> None:
         """Keys that concern training, or repeat what others say."""
@@ -205,13 +228,20 @@ def read_rope(parameters: HF, base: float, family: str) -> Rope:
             original_positions=int(parameters["original_max_position_embeddings"]),
         )
     raise ConfigError(
-        "families.value", key="rope_type", value=kind, family=family, known="default, linear, llama3"
+        "families.value",
+        key="rope_type",
+        value=kind,
+        family=family,
+        known="default, linear, llama3",
     )
 
 
 def write_rope(rope: Rope) -> HF:
     """The `rope_parameters` object that `read_rope` reads."""
-    theirs: HF = {"rope_theta": rope.base, "rope_type": "default" if rope.scaling == "none" else rope.scaling}
+    theirs: HF = {
+        "rope_theta": rope.base,
+        "rope_type": "default" if rope.scaling == "none" else rope.scaling,
+    }
     if rope.scaling != "none":
         theirs["factor"] = rope.factor
     if rope.scaling == "llama3":
@@ -223,7 +253,9 @@ def write_rope(rope: Rope) -> HF:
 
 def norm_rules(theirs: str, ours: str, *, minus_offset: bool = False) -> tuple[Rule, ...]:
     """Weight and bias of a norm or a linear layer: the same two names under another prefix."""
-    return tuple(Rule(f"{theirs}.{x}", f"{ours}.{x}", minus_offset=minus_offset) for x in ("weight", "bias"))
+    return tuple(
+        Rule(f"{theirs}.{x}", f"{ours}.{x}", minus_offset=minus_offset) for x in ("weight", "bias")
+    )
 
 
 linear_rules = norm_rules

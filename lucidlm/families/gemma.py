@@ -1,11 +1,24 @@
-"""Gemma 3: norms before and after each sublayer, weights stored as w - 1, embeddings scaled by sqrt(dim), and five layers
-with a short window and their own rotary base for each that sees everything (Gemma Team 2025)."""
+"""Gemma 3: norms before and after each sublayer, weights stored as w - 1, embeddings scaled by
+sqrt(dim), and five layers with a short window and their own rotary base for each that sees
+everything (Gemma Team 2025).
+"""
 
 from __future__ import annotations
 
 from math import sqrt
 
-from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Local, Norm, Rope, Stack
+from lucidlm.config import (
+    Activation,
+    Attention,
+    Config,
+    Embedding,
+    FeedForward,
+    Head,
+    Local,
+    Norm,
+    Rope,
+    Stack,
+)
 from lucidlm.families.family import (
     GGUF,
     HF,
@@ -40,7 +53,7 @@ def build(
     local: Local | None,
     bias: bool = False,
     tied: bool = True,
-    activation: str = "gelu_tanh",
+    activation: Activation = "gelu_tanh",
 ) -> Config:
     """The one shape that all sizes share."""
     return Config(
@@ -61,7 +74,7 @@ def build(
                 qk_norm=norm,
                 local=local,
             ),
-            feedforward=FeedForward(hidden=hidden, activation=activation, gated=True),  # type: ignore[arg-type]
+            feedforward=FeedForward(hidden=hidden, activation=activation, gated=True),
             norm=norm,
             norm_places=("input", "output"),
             mask="causal",
@@ -116,8 +129,9 @@ def read(hf: HF) -> Config:
 
 def write(config: Config) -> HF:
     stack = config.decoder
-    assert stack is not None and config.head is not None and stack.attention.rope is not None
-    attention = stack.attention
+    assert stack is not None and config.head is not None
+    attention, rope = stack.attention, stack.attention.rope
+    assert rope is not None
     local = attention.local or Local(layers=(), window=4096, rope=Rope(base=LOCAL_BASE))
     names = {"gelu_tanh": "gelu_pytorch_tanh"}
     return {
@@ -136,17 +150,22 @@ def write(config: Config) -> HF:
         "query_pre_attn_scalar": round(attention.scale**-2),
         "attention_bias": attention.bias,
         "sliding_window": local.window,
-        "layer_types": ["sliding_attention" if i in local.layers else "full_attention" for i in range(stack.layers)],
+        "layer_types": [
+            "sliding_attention" if i in local.layers else "full_attention"
+            for i in range(stack.layers)
+        ],
         "rope_parameters": {
-            "full_attention": write_rope(attention.rope),
-            "sliding_attention": write_rope(local.rope or attention.rope),
+            "full_attention": write_rope(rope),
+            "sliding_attention": write_rope(local.rope or rope),
         },
         "tie_word_embeddings": config.head.tied,
     }
 
 
 def read_gguf(file: GGUFFile) -> Config:
-    """The file's norms already contain the + 1, so `offset` is 0; the local base and the layer pattern are not in it."""
+    """The file's norms already contain the + 1, so `offset` is 0; the local base and the layer
+    pattern are not in it.
+    """
     keys = Metadata(file)
     layers, head_dim = keys.number("block_count"), keys.number("attention.key_length", 256)
     dim, heads = keys.number("embedding_length"), keys.number("attention.head_count")
@@ -168,7 +187,8 @@ def read_gguf(file: GGUFFile) -> Config:
         file.shape("token_embd.weight")[0],
         keys.number("context_length"),
         norm=Norm(kind="rms", eps=keys.real("attention.layer_norm_rms_epsilon")),
-        scale=(dim / heads if layers == 62 else head_dim) ** -0.5,  # 27B alone scales by dim / heads, as llama.cpp knows
+        scale=(dim / heads if layers == 62 else head_dim)
+        ** -0.5,  # 27B alone scales by dim / heads, as llama.cpp knows
         rope=rope,
         local=local,
         tied="output.weight" not in file.names,
@@ -257,7 +277,12 @@ FAMILY = Family(
     },
     tiny={
         "local and global": _TINY,
-        "multi-head": {**_TINY, "num_key_value_heads": 4, "head_dim": 12, "query_pre_attn_scalar": 24},
+        "multi-head": {
+            **_TINY,
+            "num_key_value_heads": 4,
+            "head_dim": 12,
+            "query_pre_attn_scalar": 24,
+        },
         "linear scaling": {
             **_TINY,
             "rope_parameters": {

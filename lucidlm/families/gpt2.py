@@ -1,14 +1,35 @@
-"""GPT-2 and GPT-3: pre-norm, learned positions, biases everywhere, a tied head (Radford et al. 2019; Brown et al. 2020)."""
+"""GPT-2 and GPT-3: pre-norm, learned positions, biases everywhere, a tied head (Radford et al.
+2019; Brown et al. 2020).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.families.family import GGUF, HF, Family, GGUFFile, Keys, Metadata, Rule, linear_rules, norm_rules
+from lucidlm.families.family import (
+    GGUF,
+    HF,
+    Family,
+    GGUFFile,
+    Keys,
+    Metadata,
+    Rule,
+    linear_rules,
+    norm_rules,
+)
 
 
-def build(dim: int, layers: int, heads: int, hidden: int, positions: int, vocab: int, eps: float, **kinds: Any) -> Config:
+def build(
+    dim: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    positions: int,
+    vocab: int,
+    eps: float,
+    **kinds: Any,
+) -> Config:
     """The one shape that all sizes share."""
     head_dim = dim // heads
     return Config(
@@ -19,9 +40,16 @@ def build(dim: int, layers: int, heads: int, hidden: int, positions: int, vocab:
         decoder=Stack(
             layers=layers,
             attention=Attention(
-                heads=heads, kv_heads=heads, head_dim=head_dim, scale=head_dim**-0.5, bias=True, output_bias=True
+                heads=heads,
+                kv_heads=heads,
+                head_dim=head_dim,
+                scale=head_dim**-0.5,
+                bias=True,
+                output_bias=True,
             ),
-            feedforward=FeedForward(hidden=hidden, activation=kinds.get("activation", "gelu_tanh"), bias=True),
+            feedforward=FeedForward(
+                hidden=hidden, activation=kinds.get("activation", "gelu_tanh"), bias=True
+            ),
             norm=Norm(kind="layer", eps=eps),
             norm_places=("input",),
             mask="causal",
@@ -36,8 +64,20 @@ def read(hf: HF) -> Config:
     dim = keys.number("n_embd")
     keys.only("scale_attn_weights", True)
     keys.only("scale_attn_by_inverse_layer_idx", False)
-    keys.ignore("reorder_and_upcast_attn", "attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "layer_norm_eps")
-    keys.ignore(*(f"summary_{x}" for x in ("activation", "first_dropout", "proj_to_labels", "type", "use_proj")))
+    keys.ignore(
+        "reorder_and_upcast_attn",
+        "attn_pdrop",
+        "embd_pdrop",
+        "resid_pdrop",
+        "n_ctx",
+        "layer_norm_eps",
+    )
+    keys.ignore(
+        *(
+            f"summary_{x}"
+            for x in ("activation", "first_dropout", "proj_to_labels", "type", "use_proj")
+        )
+    )
     config = build(
         dim,
         keys.number("n_layer"),
@@ -67,7 +107,9 @@ def write(config: Config) -> HF:
         "n_positions": config.max_positions,
         "vocab_size": config.vocab_size,
         "layer_norm_epsilon": stack.norm.eps,
-        "activation_function": names.get(stack.feedforward.activation, stack.feedforward.activation),
+        "activation_function": names.get(
+            stack.feedforward.activation, stack.feedforward.activation
+        ),
         "tie_word_embeddings": config.head.tied,
     }
 
@@ -163,7 +205,8 @@ FAMILY = Family(
         "gpt2-medium": _size(24, 1024, 16),
         "gpt2-large": _size(36, 1280, 20),
         "gpt2-xl": _size(48, 1600, 25),
-        # GPT-3's published sizes (Brown et al. 2020, table 2.1; 13B's printed width 5140 is 40 heads of 128 = 5120)
+        # GPT-3's published sizes (Brown et al. 2020, table 2.1; 13B's printed width 5140 is 40
+        # heads of 128 = 5120)
         "gpt3-125m": _size(12, 768, 12, 2048),
         "gpt3-350m": _size(24, 1024, 16, 2048),
         "gpt3-760m": _size(24, 1536, 16, 2048),

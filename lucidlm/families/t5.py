@@ -1,13 +1,24 @@
-"""T5: encoder and decoder, RMSNorm before, no biases, position as a learned bias by distance (Raffel et al. 2020).
+"""T5: encoder and decoder, RMSNorm before, no biases, position as a learned bias by distance
+(Raffel et al. 2020).
 
-Version 1.0 has ReLU and a tied head that scales by 1/sqrt(dim); 1.1 has a gated GELU and a head of its own.
+Version 1.0 has ReLU and a tied head that scales by 1/sqrt(dim); 1.1 has a gated GELU and a head of
+its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, RelativeBias, Stack
+from lucidlm.config import (
+    Attention,
+    Config,
+    Embedding,
+    FeedForward,
+    Head,
+    Norm,
+    RelativeBias,
+    Stack,
+)
 from lucidlm.errors import ConfigError
 from lucidlm.families.family import ACTIVATIONS, HF, Family, Keys, Rule
 
@@ -22,11 +33,19 @@ def read(hf: HF) -> Config:
     projection = str(keys.take("feed_forward_proj", "relu"))
     gated, name = projection.startswith("gated-"), projection.removeprefix("gated-")
     if name not in ACTIVATIONS:
-        raise ConfigError("families.value", key="feed_forward_proj", value=projection, family="t5", known="relu, gated-gelu")
+        raise ConfigError(
+            "families.value",
+            key="feed_forward_proj",
+            value=projection,
+            family="t5",
+            known="relu, gated-gelu",
+        )
     # the published 1.1 files say "gated-gelu" and were trained with the tanh form
     activation = "gelu_tanh" if projection == "gated-gelu" else ACTIVATIONS[name]
     tied = keys.take("scale_decoder_outputs", keys.take("tie_word_embeddings", True))
-    keys.ignore("tie_word_embeddings", "dense_act_fn", "is_gated_act", "n_positions", "dropout_rate")
+    keys.ignore(
+        "tie_word_embeddings", "dense_act_fn", "is_gated_act", "n_positions", "dropout_rate"
+    )
     keys.ignore("initializer_factor", "classifier_dropout", "relative_attention_max_distance")
     attention = Attention(
         heads=heads,
@@ -70,7 +89,8 @@ def write(config: Config) -> HF:
     assert encoder is not None and decoder is not None and head is not None
     relative, feedforward = encoder.attention.relative, encoder.feedforward
     assert relative is not None
-    # "gated-gelu" is read as the tanh form by everybody; elsewhere the two forms of GELU have names of their own
+    # "gated-gelu" is read as the tanh form by everybody; elsewhere the two forms of GELU have names
+    # of their own
     gelus = {"gelu_tanh": "gelu" if feedforward.gated else "gelu_new"}
     name = gelus.get(feedforward.activation, feedforward.activation)
     return {
@@ -108,7 +128,11 @@ def _feedforward(theirs: str, ours: str, gated: bool) -> tuple[Rule, ...]:
 
 def rules(config: Config) -> tuple[Rule, ...]:
     gated = config.encoder is not None and config.encoder.feedforward.gated
-    encoder, decoder, bias = "encoder.block.{i}.layer", "decoder.block.{i}.layer", "relative_attention_bias.weight"
+    encoder, decoder, bias = (
+        "encoder.block.{i}.layer",
+        "decoder.block.{i}.layer",
+        "relative_attention_bias.weight",
+    )
     here, there = "encoder.layers.{i}", "decoder.layers.{i}"
     tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     return (

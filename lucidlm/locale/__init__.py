@@ -1,7 +1,8 @@
 """Everything the program says, in English and Chinese.
 
-Texts live in `locale/{en,zh}/AREA.json`, flat objects of `name: template` in `str.format` notation; the key of a text is
-`AREA.name`. A test holds the two languages' keys, and the fields inside each text, equal.
+Texts live in `locale/{en,zh}/AREA.json`, flat objects of `name: template` in `str.format` notation;
+the key of a text is `AREA.name`. A test holds the two languages' keys, and the fields inside each
+text, equal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 LANGUAGES = ("en", "zh")
 
 
-def text(key: str, lang: str = "en", **values: object) -> str:
+def text(key: str, lang: str = "en", /, **values: object) -> str:
     """The text called `key` in `lang`, with its fields filled in."""
     area, _, name = key.partition(".")
     return _area(area, lang)[name].format(**values)

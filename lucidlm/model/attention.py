@@ -1,6 +1,7 @@
 """Attention: every position asks (query), every visible one answers (key) and gives (value).
 
-Attention(Q, K, V) = softmax(Q K^T * scale + bias, masked) V, in `heads` subspaces side by side (Vaswani et al. 2017, 3.2).
+Attention(Q, K, V) = softmax(Q K^T * scale + bias, masked) V, in `heads` subspaces side by side
+(Vaswani et al. 2017, 3.2).
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ Tap = Callable[[str, Tensor], Tensor]
 class Sight:
     """Who may see whom in one kind of attention, and what position adds to it."""
 
-    hidden: Tensor | None = None  # (B, 1, T, S), True where a query may not see a key; None: all is seen
+    # (B, 1, T, S), True where a query may not see a key; None where all is seen
+    hidden: Tensor | None = None
     rotation: tuple[Tensor, Tensor] | None = None  # cosine and sine, each (B, 1, T, D)
     bias: Tensor | None = None  # (B, H, T, S), added to the scores
-    blind: bool = False  # a query may see nothing at all (strict mask): its pattern is zeros
 
 
-def may_not_see(kind: config.MaskKind, queries: Tensor, keys: Tensor, lengths: Tensor, window: int | None) -> Tensor:
-    """Positions (B, T), (B, S) and row lengths (B,) -> (B, 1, T, S), True where the key is hidden from the query."""
+def may_not_see(
+    kind: config.MaskKind, queries: Tensor, keys: Tensor, lengths: Tensor, window: int | None
+) -> Tensor:
+    """True where a key is hidden from a query, (B, 1, T, S).
+
+    From the positions of queries (B, T) and keys (B, S) and the rows' lengths (B,).
+    """
     q, k = queries[:, :, None], keys[:, None, :]
     hidden = k >= lengths[:, None, None]
     if kind != "full":
@@ -42,9 +48,10 @@ def may_not_see(kind: config.MaskKind, queries: Tensor, keys: Tensor, lengths: T
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap) -> Tensor:
-    """q (B, H, T, D), k and v (B, KV, S, D) -> mixed (B, H, T, D); head h reads key/value head h // (H/KV).
+    """The readable kernel: q (B, H, T, D), k and v (B, KV, S, D) -> mixed (B, H, T, D).
 
-    The readable kernel. Query heads of one group are laid under each other, so that each key is multiplied once.
+    Head h reads key/value head h // (H/KV). The query heads of one group are laid under each other,
+    so that each key is multiplied once.
     """
     (batch, heads, steps, dim), kv_heads, seen = q.shape, k.shape[1], k.shape[2]
     products = q.reshape(batch, kv_heads, -1, dim) @ k.mT
@@ -57,7 +64,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap
     scores = tap("scores", scores)
     wide = torch.promote_types(scores.dtype, torch.float32)
     pattern = scores.softmax(-1, dtype=wide).to(q.dtype)
-    if sight.blind and sight.hidden is not None:
+    if sight.hidden is not None:  # a query that sees nothing at all takes nothing
         pattern = pattern.masked_fill(sight.hidden, 0.0)
     pattern = tap("pattern", pattern)
     mixed = pattern.view(batch, kv_heads, -1, seen) @ v
@@ -65,7 +72,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap
 
 
 class Attention(nn.Module):
-    """One attention sublayer. `reach` names the `Sight` of ctx it looks through: "global", "local" or "memory"."""
+    """One attention sublayer. `reach` names the `Sight` of ctx it looks through: "global", "local"
+    or "memory".
+    """
 
     def __init__(self, attention: config.Attention, dim: int, slot: int, reach: str) -> None:
         super().__init__()
@@ -79,7 +88,9 @@ class Attention(nn.Module):
         self.head_dim, self.scale, self.slot, self.reach = head_dim, attention.scale, slot, reach
 
     def forward(self, x: Tensor, ctx: ForwardContext, memory: Tensor | None = None) -> Tensor:
-        """x (B, T, dim) looks at itself and what the cache holds, or at `memory` (B, S, dim) where it is cross-attention."""
+        """x (B, T, dim) looks at itself and what the cache holds, or at `memory` (B, S, dim) where
+        it is cross-attention.
+        """
         tap, sight = ctx.tap(self), ctx.sight[self.reach]
         q = self.query_norm(tap("query", self.split(self.query(x))), ctx)  # (B, H, T, D)
         if self.reach == "memory":
@@ -98,7 +109,9 @@ class Attention(nn.Module):
         k = self.key_norm(tap("key", self.split(self.key(x))), ctx)  # (B, KV, T, D)
         return k, tap("value", self.split(self.value(x)))
 
-    def remembered(self, memory: Tensor | None, ctx: ForwardContext, tap: Tap) -> tuple[Tensor, Tensor]:
+    def remembered(
+        self, memory: Tensor | None, ctx: ForwardContext, tap: Tap
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values of the encoder's output: computed once, then kept in the cache."""
         cache = ctx.cache if isinstance(ctx.cache, KeyValueCache) else None
         if cache is not None and self.slot in cache.cross:

@@ -1,4 +1,6 @@
-"""What the readable engine remembers: each layer's keys and values, at the index of their absolute position."""
+"""What the readable engine remembers: each layer's keys and values, at the index of their absolute
+position.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,22 @@ Pair = tuple[Tensor, Tensor]
 class KeyValueCache:
     """Keys and values by layer, each (B, KV, capacity, D), rows of different lengths.
 
-    Position p of a row lives at index p, so no row is ever shifted and a mask needs positions alone. What stands behind
-    a row's end is padding's leftovers: hidden by the mask, overwritten as the row grows.
+    Position p of a row lives at index p, so no row is ever shifted and a mask needs positions
+    alone. What stands behind a row's end is padding's leftovers: hidden by the mask, overwritten as
+    the row grows.
     """
 
     def __init__(self, rows: int) -> None:
         self.lengths: list[int] = [0] * rows
         self.layers: dict[int, Pair] = {}
-        self.memory: Tensor | None = None  # the encoder's output (B, S, dim), until every layer has its keys
+        self.memory: Tensor | None = None  # the encoder's output (B, S, dim)
         self.memory_lengths: list[int] = []
         self.cross: dict[int, Pair] = {}  # cross-attention's keys and values, by layer
 
     def update(self, slot: int, k: Tensor, v: Tensor, positions: Tensor) -> Pair:
-        """Put k and v (B, KV, T, D) at `positions` (B, T); return everything read so far, (B, KV, S, D)."""
+        """Put k and v (B, KV, T, D) at `positions` (B, T); return everything read so far, (B, KV,
+        S, D).
+        """
         needed = max(self.lengths) + k.shape[2]
         if slot not in self.layers:
             # exactly the prompt's length at first; room to grow when there is growth
@@ -52,7 +57,9 @@ class KeyValueCache:
         copy.lengths = [self.lengths[row] for row in rows]
         copy.layers = {slot: (k[rows], v[rows]) for slot, (k, v) in self.layers.items()}
         copy.memory = None if self.memory is None else self.memory[rows]
-        copy.memory_lengths = [self.memory_lengths[row] for row in rows] if self.memory_lengths else []
+        copy.memory_lengths = (
+            [self.memory_lengths[row] for row in rows] if self.memory_lengths else []
+        )
         copy.cross = {slot: (k[rows], v[rows]) for slot, (k, v) in self.cross.items()}
         return copy
 

@@ -1,4 +1,6 @@
-"""Token ids to vectors, with position (and segment) added; and the way back, from vectors to words."""
+"""Token ids to vectors, with position (and segment) added; and the way back, from vectors to
+words.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Embedding(nn.Module):
             x = x + tap("segments", self.segments(kinds))
         if self.positions is not None:
             # padding may stand beyond the last row; nobody sees it
-            rows = (ctx.positions + self.config.position_offset).clamp(max=self.positions.num_embeddings - 1)
+            rows = (ctx.positions + self.config.position_offset).clamp(
+                max=self.positions.num_embeddings - 1
+            )
             x = x + tap("positions", self.positions(rows))
         elif self.config.positions == "sinusoidal":
             x = x + tap("positions", sinusoids(ctx.positions, x.shape[-1], x.dtype))
@@ -43,7 +47,9 @@ class Embedding(nn.Module):
 
 
 class Head(nn.Module):
-    """The last vector times the transposed token table: one logit for every word of the vocabulary."""
+    """The last vector times the transposed token table: one logit for every word of the
+    vocabulary.
+    """
 
     def __init__(self, model: config.Config, head: config.Head) -> None:
         super().__init__()
@@ -62,7 +68,9 @@ class Head(nn.Module):
             x = tap("transformed", self.norm(self.activation(self.transform(x)), ctx))
         if self.scale != 1.0:
             x = x * self.scale
-        return tap("logits", functional.linear(x, table if self.weight is None else self.weight, self.bias))
+        return tap(
+            "logits", functional.linear(x, table if self.weight is None else self.weight, self.bias)
+        )
 
 
 class Pooler(nn.Module):

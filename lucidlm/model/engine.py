@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -20,7 +20,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 
 class TorchEngine:
-    """The readable PyTorch model. Nothing is kept between calls but the weights, so threads may share it."""
+    """The readable PyTorch model. Nothing is kept between calls but the weights, so threads may
+    share it.
+    """
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
@@ -33,7 +35,7 @@ class TorchEngine:
     @torch.inference_mode()
     def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
         padded, lengths = self._pad(ids)
-        memory = self.model.encode(padded, lengths, self._segments(ctx, ids))
+        memory = self.model.encode(padded, lengths, self._segments(ctx))
         if isinstance(ctx.cache, KeyValueCache) and self.model.decoder is not None:
             ctx.cache.memory, ctx.cache.memory_lengths = memory, lengths.tolist()
             ctx.cache.cross.clear()
@@ -42,14 +44,10 @@ class TorchEngine:
     @torch.inference_mode()
     def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
         padded, lengths = self._pad(ids)
-        cache = ctx.cache if isinstance(ctx.cache, KeyValueCache) else None
-        memory = None if cache is None else cache.memory
-        if cache is not None and memory is not None:
-            known = torch.tensor(cache.memory_lengths, device=padded.device)
-            ctx = remember(ctx, known, memory.shape[1])
-        x = self.model.run(padded, lengths, self._segments(ctx, ids), memory)
-        if cache is not None:
-            cache.advance(lengths.tolist())
+        ctx, memory = _recall(self._segments(ctx))
+        x = self.model.run(padded, lengths, ctx, memory)
+        if isinstance(ctx.cache, KeyValueCache):
+            ctx.cache.advance(lengths.tolist())
         if ctx.every_position:
             return _numpy(_blanked(self.model.logits(x, ctx), lengths))
         last = x[torch.arange(len(x)), lengths - 1][:, None]  # (B, 1, dim): only these need logits
@@ -59,19 +57,23 @@ class TorchEngine:
     def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
         module = next(m for m in self.model.modules() if m.path == layer)
         x = torch.from_numpy(residual_in).to(self.model.table)
-        stack = self.model.encoder if layer.startswith("encoder.") else self.model.decoder or self.model.encoder
+        stack = (
+            self.model.encoder
+            if layer.startswith("encoder.")
+            else self.model.decoder or self.model.encoder
+        )
         assert stack is not None
         positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
         lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        memory = ctx.cache.memory if isinstance(ctx.cache, KeyValueCache) else None
-        if isinstance(ctx.cache, KeyValueCache) and memory is not None:
-            ctx = remember(ctx, torch.tensor(ctx.cache.memory_lengths, device=x.device), memory.shape[1])
+        ctx, memory = _recall(ctx)
         ctx = stack.look(replace(ctx, positions=positions, lengths=lengths, cache=None), x.dtype)
         return _numpy(module(x, ctx, memory))
 
     @cached_property
     def sites(self) -> Sequence[str]:
-        """The names that taps give when one position runs through each stack, in order of computation."""
+        """The names that taps give when one position runs through each stack, in order of
+        computation.
+        """
         seen: dict[str, None] = {}
 
         def note(path: str, name: str, value: Tensor) -> Tensor:
@@ -85,6 +87,12 @@ class TorchEngine:
             self.step([[0]], ctx)
         return list(seen)
 
+    def weights(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        """Every parameter's address and array: bfloat16 as float32, which holds it exactly."""
+        for address, weight in self.model.weights().items():
+            wide = weight.float() if weight.dtype == torch.bfloat16 else weight
+            yield address, wide.detach().cpu().numpy()
+
     def _pad(self, ids: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Rows of different lengths -> (B, T) padded behind with zeros, and (B,) lengths."""
         lengths = [len(row) for row in ids]
@@ -92,12 +100,16 @@ class TorchEngine:
         padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
         return padded, torch.tensor(lengths, device=device)
 
-    def _segments(self, ctx: ForwardContext, ids: Sequence[Ids]) -> ForwardContext:
+    def _segments(self, ctx: ForwardContext) -> ForwardContext:
         return ctx if ctx.segments is None else replace(ctx, segments=self._pad(ctx.segments)[0])
 
 
-def build(config: Config, weights: Iterable[tuple[str, NDArray[np.floating]]], dtype: str = "float32") -> TorchEngine:
-    """An engine from a config and (address, array) for every parameter; float32 arrays are used in place, not copied."""
+def build(
+    config: Config, weights: Iterable[tuple[str, NDArray[np.floating]]], dtype: str = "float32"
+) -> TorchEngine:
+    """An engine from a config and (address, array) for every parameter; float32 arrays are used in
+    place, not copied.
+    """
     with torch.device("meta"):
         model = Transformer(config)
     slots = {model.address(name): name for name, _ in model.named_parameters()}
@@ -105,9 +117,22 @@ def build(config: Config, weights: Iterable[tuple[str, NDArray[np.floating]]], d
         owner, _, leaf = slots.pop(address).rpartition(".")
         module = model.get_submodule(owner)
         assert getattr(module, leaf).shape == array.shape, address
-        setattr(module, leaf, nn.Parameter(torch.from_numpy(array).to(DTYPES[dtype]), requires_grad=False))
+        setattr(
+            module,
+            leaf,
+            nn.Parameter(torch.from_numpy(array).to(DTYPES[dtype]), requires_grad=False),
+        )
     assert not slots, f"no weights for {sorted(slots)[:3]}"
     return TorchEngine(model.eval())
+
+
+def _recall(ctx: ForwardContext) -> tuple[ForwardContext, Tensor | None]:
+    """The encoder's output that the cache holds, and ctx with the sight of it."""
+    if not isinstance(ctx.cache, KeyValueCache) or ctx.cache.memory is None:
+        return ctx, None
+    memory = ctx.cache.memory
+    lengths = torch.tensor(ctx.cache.memory_lengths, device=memory.device)
+    return remember(ctx, lengths, memory.shape[1]), memory
 
 
 def _blanked(x: Tensor, lengths: Tensor) -> Tensor:

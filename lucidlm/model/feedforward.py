@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,10 +12,12 @@ from torch.nn import functional
 from lucidlm import config
 from lucidlm.engine import ForwardContext
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[config.Activation, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,  # x * Phi(x), exact
-    "gelu_tanh": partial(functional.gelu, approximate="tanh"),  # Hendrycks & Gimpel 2016's approximation
+    "gelu_tanh": partial(
+        functional.gelu, approximate="tanh"
+    ),  # Hendrycks & Gimpel 2016's approximation
     "silu": functional.silu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
@@ -22,7 +25,9 @@ ACTIVATIONS = {
 
 
 class FeedForward(nn.Module):
-    """down(activation(up x)) (Vaswani et al. 2017, 3.3), or gated: down(activation(gate x) * up x) (Shazeer 2020)."""
+    """down(activation(up x)) (Vaswani et al. 2017, 3.3), or gated: down(activation(gate x) * up x)
+    (Shazeer 2020).
+    """
 
     def __init__(self, feedforward: config.FeedForward, dim: int) -> None:
         super().__init__()

@@ -62,15 +62,19 @@ def build_norm(norm: config.Norm | None, dim: int) -> LayerNorm | RMSNorm | Iden
 
 
 class AddNorm(nn.Module):
-    """x = residual(x + output(sublayer(input(x)))): pre-norm, post-norm and sandwich by which of the three are there."""
+    """x = residual(x + output(sublayer(input(x)))): pre-norm, post-norm and sandwich by which of
+    the three are there.
+    """
 
     def __init__(self, stack: config.Stack, dim: int) -> None:
         super().__init__()
-        at = {place: stack.norm for place in stack.norm_places}
+        at = dict.fromkeys(stack.norm_places, stack.norm)
         self.input = build_norm(at.get("input"), dim)
         self.output = build_norm(at.get("output"), dim)
         self.residual = build_norm(at.get("residual"), dim)
 
-    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], ctx: ForwardContext) -> Tensor:
+    def forward(
+        self, x: Tensor, sublayer: Callable[[Tensor], Tensor], ctx: ForwardContext
+    ) -> Tensor:
         added = x + self.output(sublayer(self.input(x, ctx)), ctx)
         return self.residual(ctx.tap(self)("added", added), ctx)

@@ -1,4 +1,5 @@
-"""The whole Transformer (Vaswani et al. 2017): embedding, N layers, head; one stack or two, by config.
+"""The whole Transformer (Vaswani et al. 2017): embedding, N layers, head; one stack or two, by
+config.
 
 Read `Layer.forward`, then `Stack.forward`, then `Transformer.forward`: that is all of it.
 """
@@ -41,8 +42,12 @@ class Layer(nn.Module):
         x = tap("residual_mid", self.attention_norm(x, lambda h: self.attention(h, ctx), ctx))
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             look = self.cross_attention
-            x = tap("residual_cross", self.cross_attention_norm(x, lambda h: look(h, ctx, memory), ctx))
-        return tap("residual_out", self.feedforward_norm(x, lambda h: self.feedforward(h, ctx), ctx))
+            x = tap(
+                "residual_cross", self.cross_attention_norm(x, lambda h: look(h, ctx, memory), ctx)
+            )
+        return tap(
+            "residual_out", self.feedforward_norm(x, lambda h: self.feedforward(h, ctx), ctx)
+        )
 
 
 class Stack(nn.Module):
@@ -53,7 +58,9 @@ class Stack(nn.Module):
         self.embedding = Embedding(model, tokens)
         relative = stack.attention.relative
         self.position_bias = (
-            RelativePositions(relative, stack.attention.heads, two_sided=stack.mask == "full") if relative else None
+            RelativePositions(relative, stack.attention.heads, two_sided=stack.mask == "full")
+            if relative
+            else None
         )
         self.layers = nn.ModuleList(Layer(stack, model.dim, slot) for slot in range(stack.layers))
         self.final_norm = build_norm(stack.norm if stack.final_norm else None, model.dim)
@@ -68,12 +75,15 @@ class Stack(nn.Module):
         return self.final_norm(x, ctx)
 
     def look(self, ctx: ForwardContext, dtype: torch.dtype) -> ForwardContext:
-        """ctx with the `Sight` of this stack's kinds of attention: masks, rotations and bias, once for all layers."""
+        """ctx with the `Sight` of this stack's kinds of attention: masks, rotations and bias, once
+        for all layers.
+        """
         attention, positions, lengths = self.config.attention, ctx.positions, ctx.lengths
         seen = _visible(ctx)
         keys = torch.arange(seen, device=positions.device).expand(len(positions), -1)
         bias = None if self.position_bias is None else self.position_bias(positions, keys)
         sight = dict(ctx.sight or {})
+        reaches: dict[str, tuple[config.Rope | None, int | None]]
         reaches = {"global": (attention.rope, None)}
         if attention.local is not None:
             reaches["local"] = (attention.local.rope or attention.rope, attention.local.window)
@@ -83,13 +93,14 @@ class Stack(nn.Module):
                 hidden=hidden if hidden.any() else None,
                 rotation=rotation(rope, positions, attention.head_dim, dtype) if rope else None,
                 bias=bias,
-                blind=self.config.mask == "strict",
             )
         return replace(ctx, sight=sight)
 
 
 class Transformer(nn.Module):
-    """A model by its `Config`. Every module knows its address as `path`: the name its sites and parameters go by."""
+    """A model by its `Config`. Every module knows its address as `path`: the name its sites and
+    parameters go by.
+    """
 
     def __init__(self, model: config.Config) -> None:
         super().__init__()
@@ -100,10 +111,12 @@ class Transformer(nn.Module):
         self.head = Head(model, model.head) if model.head else None
         self.pooler = Pooler(model.dim) if model.pooler else None
         for name, module in self.named_modules():
-            module.path = self.address(name)  # type: ignore[assignment]
+            module.path = self.address(name)
 
     def forward(self, ids: Tensor, ctx: ForwardContext, source: Tensor | None = None) -> Tensor:
-        """ids (B, T), source (B, S) for an encoder-decoder; nothing padded -> logits (B, T, vocab), from position 0."""
+        """ids (B, T), source (B, S) for an encoder-decoder; nothing padded -> logits (B, T, vocab),
+        from position 0.
+        """
         memory = None
         if source is not None and self.decoder is not None:
             memory = self.encode(source, _lengths(source), ctx)
@@ -111,13 +124,19 @@ class Transformer(nn.Module):
         return self.logits(self.run(ids, _lengths(ids), ctx, memory), ctx)
 
     def encode(self, ids: Tensor, lengths: Tensor, ctx: ForwardContext) -> Tensor:
-        """ids (B, S), of which `lengths` (B,) are real -> the encoder's last vectors (B, S, dim)."""
+        """ids (B, S), of which `lengths` (B,) are real -> the encoder's last vectors (B, S,
+        dim).
+        """
         assert self.encoder is not None, "no encoder"
         positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
         return self.encoder(ids, replace(ctx, positions=positions, lengths=lengths, cache=None))
 
-    def run(self, ids: Tensor, lengths: Tensor, ctx: ForwardContext, memory: Tensor | None = None) -> Tensor:
-        """The stack that ends in the head, behind what the cache holds; `lengths` (B,) counts new positions."""
+    def run(
+        self, ids: Tensor, lengths: Tensor, ctx: ForwardContext, memory: Tensor | None = None
+    ) -> Tensor:
+        """The stack that ends in the head, behind what the cache holds; `lengths` (B,) counts new
+        positions.
+        """
         if self.decoder is None:
             return self.encode(ids, lengths, ctx)
         known = [0] * len(ids) if ctx.cache is None else ctx.cache.lengths
@@ -138,7 +157,9 @@ class Transformer(nn.Module):
         return stack.embedding.tokens.weight
 
     def address(self, name: str) -> str:
-        """A module's or parameter's name as the world knows it: a stack that is alone is not named."""
+        """A module's or parameter's name as the world knows it: a stack that is alone is not
+        named.
+        """
         if self.encoder is not None and self.decoder is not None:
             return name
         return name.removeprefix("encoder.").removeprefix("decoder.")
@@ -156,7 +177,9 @@ def remember(ctx: ForwardContext, lengths: Tensor, width: int) -> ForwardContext
 
 
 def _visible(ctx: ForwardContext) -> int:
-    """How many key positions there are: what the cache will hold after this input, or the input alone."""
+    """How many key positions there are: what the cache will hold after this input, or the input
+    alone.
+    """
     width: int = ctx.positions.shape[1]
     return width + max(ctx.cache.lengths) if isinstance(ctx.cache, KeyValueCache) else width
 

@@ -1,0 +1,66 @@
+# Two commands do all the set-up: `make run` (a model answers) and `make test`. Plain `make` lists the rest.
+# PYTHON=python3.12 chooses another interpreter; PROMPT="..." and MODEL=... change what `make run` asks and whom.
+
+PYTHON ?= python3
+PROMPT ?= The capital of France is
+MODEL  ?= smollm2-135m
+
+VENV      := .venv
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/installed.stamp
+DEVELOP   := $(VENV)/develop.stamp
+PYTEST    := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families tokenizers
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
+
+# The package with PyTorch, and then what developing it takes. A stamp keeps the second call from installing again.
+$(INSTALLED): pyproject.toml scripts/install_torch.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python scripts/install_torch.py
+	$(BIN)/python -m pip install --editable ".[torch]"
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+setup: $(DEVELOP) ## virtual environment with everything for development
+
+run: $(INSTALLED) ## install the package and let a real model answer PROMPT
+	$(BIN)/lucidlm run "$(PROMPT)" --model $(MODEL)
+
+test: $(DEVELOP) ## the fast tests: no network, no pulled model
+	$(PYTEST) -n auto -m "not slow and not checkpoint"
+
+test-rest: $(DEVELOP) pull-test ## the other tests: slow ones, and those on real checkpoints
+	LUCIDLM_REQUIRE_CHECKPOINTS=1 $(PYTEST) -m "slow or checkpoint"
+
+test-all: test test-rest ## every test
+
+pull-test: $(INSTALLED) ## fetch the models that tests use (this accepts the Gemma terms)
+	for name in smollm2-135m minilm-l6 glove-6b-50d; do $(BIN)/lucidlm pull $$name || exit; done
+	$(BIN)/lucidlm pull gemma3-270m --accept-license
+
+fmt: $(DEVELOP) ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lint: $(DEVELOP) ## ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+type: $(DEVELOP) ## mypy
+	$(BIN)/mypy
+
+docs: $(DEVELOP) ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+families: $(DEVELOP) ## measure every family against transformers and write docs/families.md
+	$(BIN)/python scripts/families.py
+
+tokenizers: $(INSTALLED) ## train the three small vocabularies that ship with the package
+	$(BIN)/python scripts/train_tokenizers.py

@@ -1,0 +1,273 @@
+"""The object that `load` returns: the one place where checkpoint, engine, tokenizer and generation
+meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lucidlm.checkpoint.load import Checkpoint, Hints, open_checkpoint, resolve
+from lucidlm.classical.ngram import NGram
+from lucidlm.config import Config
+from lucidlm.engine import Engine, Floats, Tracer
+from lucidlm.errors import GenerationError, MissingExtra
+from lucidlm.generate import (
+    Completion,
+    Filled,
+    GenerationSettings,
+    SamplingSettings,
+    Score,
+    Step,
+    complete,
+    embed,
+    fill,
+    generate,
+    score,
+)
+from lucidlm.text.template import ChatTemplate, PlainFrame, load_template
+from lucidlm.text.tokenizer import Tokenizer
+
+Dtype = Literal["float32", "bfloat16", "float64"]
+Message = Mapping[str, str]  # {"role": "user", "content": "..."}
+
+
+class Speaker(Protocol):
+    """What a model needs of a tokenizer; an n-gram model brings a simple one of its own."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def bytes_of(self, id: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Blank:
+    """One [MASK] and the words that could stand there, likeliest first."""
+
+    position: int
+    words: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that runs. Its methods share nothing but the weights, so threads may use one at
+    once.
+    """
+
+    name: str
+    engine: Engine
+    tokenizer: Any  # text.Tokenizer, or any `Speaker`
+    config: Config | None = None  # None where there is no Transformer (an n-gram model)
+    template: ChatTemplate | PlainFrame | None = None
+    hints: Hints = field(default_factory=Hints)
+    checkpoint: Checkpoint | None = None
+
+    def settings(self, **options: Any) -> GenerationSettings:
+        """Settings from keyword options of `GenerationSettings` and `SamplingSettings` alike,
+        completed by what the checkpoint says: its end tokens, and for translation its beams.
+        """
+        sampling_names = {f.name for f in dataclasses.fields(SamplingSettings)}
+        sampling = {name: options.pop(name) for name in list(options) if name in sampling_names}
+        sampling.setdefault("suppressed", self.hints.suppressed)
+        known = {f.name for f in dataclasses.fields(GenerationSettings)} | sampling_names
+        if unknown := options.keys() - known:
+            raise GenerationError("api.unknown_option", names=", ".join(sorted(unknown)))
+        options.setdefault("end", self.end)
+        if self.is_translator:
+            options.setdefault("forced_bos", self.hints.forced_bos)
+            if sampling.get("temperature", 0) == 0 and self.hints.beams > 1:
+                options.setdefault("beams", self.hints.beams)
+                options.setdefault("length_penalty", self.hints.length_penalty)
+                options.setdefault("early_stopping", self.hints.early_stopping)
+        return GenerationSettings(sampling=SamplingSettings(**sampling), **options)
+
+    def generate(
+        self, prompt: str, *, alternatives: int = 0, tracer: Tracer | None = None, **options: Any
+    ) -> Completion:
+        """Continue `prompt`, or translate it if the model has an encoder. Options as for
+        `settings`.
+        """
+        prompts, sources = self._begin(prompt)
+        return complete(
+            self.engine,
+            prompts,
+            self.settings(**options),
+            decoder=self.tokenizer,
+            sources=sources,
+            alternatives=alternatives,
+            tracer=tracer,
+        )[0]
+
+    def stream(
+        self, prompt: str | Sequence[Message], *, tracer: Tracer | None = None, **options: Any
+    ) -> Iterator[Step]:
+        """The same step by step: each new token as it comes. A list of messages is rendered as a
+        chat.
+        """
+        if isinstance(prompt, str):
+            prompts, sources = self._begin(prompt)
+        else:
+            prompts, sources = [self.chat_ids(prompt)], None
+            options.setdefault("stop", self.chat_stop)
+        settings = replace(self.settings(**options), beams=1)
+        return generate(
+            self.engine, prompts, settings, decoder=self.tokenizer, sources=sources, tracer=tracer
+        )
+
+    def chat(
+        self, messages: Sequence[Message], *, alternatives: int = 0, **options: Any
+    ) -> Completion:
+        """The assistant's next message."""
+        options.setdefault("stop", self.chat_stop)
+        return complete(
+            self.engine,
+            [self.chat_ids(messages)],
+            self.settings(**options),
+            decoder=self.tokenizer,
+            alternatives=alternatives,
+        )[0]
+
+    def translate(self, text: str, **options: Any) -> Completion:
+        """`text` through the encoder, its translation from the decoder; beam search where the
+        checkpoint asks for it.
+        """
+        if not self.is_translator:
+            raise GenerationError("api.no_translator", name=self.name)
+        return self.generate(text, **options)
+
+    def fill(self, text: str, top: int = 5) -> list[Blank]:
+        """The likeliest words for each [MASK] in `text`."""
+        mask = getattr(getattr(self.tokenizer, "specials", None), "mask", None)
+        if (
+            self.kind != "encoder"
+            or self.config is None
+            or self.config.head is None
+            or mask is None
+        ):
+            raise GenerationError("api.no_fill", name=self.name)
+        places: list[Filled] = fill(self.engine, self.tokenizer.encode(text), mask, top)
+        return [
+            Blank(
+                place.position,
+                tuple((self.tokenizer.decode([id]).strip(), p) for id, p in place.candidates),
+            )
+            for place in places
+        ]
+
+    def embed(self, text: str | Sequence[str]) -> Floats:
+        """A vector of length 1 for each text (rows, dim), or (dim,) for a single one: the mean of
+        its tokens' last vectors.
+        """
+        if self.kind == "decoder":
+            raise GenerationError("api.no_encoder", name=self.name)
+        texts = [text] if isinstance(text, str) else list(text)
+        vectors = embed(self.engine, [self.tokenizer.encode(one) for one in texts])
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def score(self, text: str, **options: Any) -> Score:
+        """How well the model predicts `text`: perplexity, bits per byte, and every token's own
+        surprise.
+        """
+        if self.kind != "decoder":
+            raise GenerationError("api.no_score", name=self.name)
+        ids = self.tokenizer.encode(text)
+        return score(self.engine, ids, total_bytes=len(text.encode()), **options)
+
+    def chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation as the template frames it, up to where the assistant speaks."""
+        if self.kind != "decoder" or self.template is None:
+            raise GenerationError("api.no_chat", name=self.name)
+        ids: list[int] = self.tokenizer.encode(self.template.render(messages), special=False)
+        return ids
+
+    @property
+    def chat_stop(self) -> Sequence[str]:
+        """Strings that end the assistant's message where no token does."""
+        return self.template.stop if isinstance(self.template, PlainFrame) else ()
+
+    @property
+    def kind(self) -> str:
+        return "decoder" if self.config is None else self.config.kind
+
+    @property
+    def is_translator(self) -> bool:
+        return self.kind == "encoder-decoder"
+
+    @property
+    def end(self) -> frozenset[int]:
+        """The ids that end a text, by the checkpoint and by its tokenizer."""
+        specials = getattr(self.tokenizer, "specials", None)
+        return self.hints.end | frozenset(specials.eos if specials else ())
+
+    def _begin(self, prompt: str) -> tuple[list[list[int]], list[list[int]] | None]:
+        """The decoder's first ids, and the encoder's where there is one."""
+        if not prompt.strip():
+            raise GenerationError("generate.empty_prompt")
+        if self.kind == "encoder":
+            raise GenerationError("api.encoder_only", name=self.name)
+        ids = self.tokenizer.encode(prompt)
+        if not self.is_translator:
+            return [ids], None
+        start = self.hints.decoder_start
+        if start is None:
+            start = self.hints.pad if self.hints.pad is not None else 0
+        return [[start]], [ids]
+
+
+def load(name: str, *, dtype: Dtype = "float32") -> Model:
+    """The model called `name`: a pulled one, a folder, a .gguf or .safetensors file, an .ngram
+    file, or a Hugging Face id.
+
+    Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
+    """
+    path = resolve(name)
+    if path.suffix == ".ngram":
+        ngram = NGram.load(path)
+        return Model(name=name, engine=ngram, tokenizer=ngram.words)
+    checkpoint = open_checkpoint(name)
+    tokenizer = open_tokenizer(checkpoint)
+    tokenizer.check(checkpoint.config.vocab_size)
+    template = load_template(checkpoint.metadata or checkpoint.path, tokenizer)
+    return Model(
+        name=name,
+        engine=build_engine(checkpoint, dtype),
+        tokenizer=tokenizer,
+        config=checkpoint.config,
+        template=template,
+        hints=checkpoint.hints,
+        checkpoint=checkpoint,
+    )
+
+
+def build_engine(checkpoint: Checkpoint, dtype: Dtype = "float32") -> Engine:
+    """The engine that runs `checkpoint` here."""
+    try:
+        from lucidlm.model.engine import build
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra("torch", checkpoint.name) from None
+    import numpy as np
+
+    read = np.float64 if dtype == "float64" else np.float32
+    return build(checkpoint.config, checkpoint.weights(read), dtype)
+
+
+def open_tokenizer(name: str | Checkpoint) -> Tokenizer:
+    """A checkpoint's tokenizer; its weights are not read."""
+    if isinstance(name, str):
+        path = resolve(name)
+        if path.suffix != ".gguf":
+            return Tokenizer.load(path)
+        name = open_checkpoint(name)
+    if name.metadata is not None:
+        return Tokenizer.from_gguf(name.metadata, name.fingerprint)
+    return Tokenizer.load(Path(name.path))

@@ -1,0 +1,3 @@
+"""Weights and vocabularies on disk: safetensors, GGUF, the Hugging Face hub, and models pulled from
+package indexes.
+"""

@@ -1,0 +1,1 @@
+"""The command line: a short function for each command, calling the library. No mathematics here."""

