@@ -63,4 +63,4 @@ families: $(DEVELOP) ## measure every family against transformers and write docs
 	$(BIN)/python scripts/families.py
 
 tokenizers: $(INSTALLED) ## train the three small vocabularies that ship with the package
-	$(BIN)/python scripts/train_tokenizers.py
+	$(BIN)/python scripts/make_tokenizers.py

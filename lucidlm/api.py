@@ -5,7 +5,7 @@ meet.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,11 +28,12 @@ from lucidlm.generate import (
     generate,
     score,
 )
-from lucidlm.text.template import ChatTemplate, PlainFrame, load_template
+from lucidlm.text.chat import encode_chat
+from lucidlm.text.template import ChatTemplate, Message, PlainFrame
+from lucidlm.text.template import load as load_template
 from lucidlm.text.tokenizer import Tokenizer
 
 Dtype = Literal["float32", "bfloat16", "float64"]
-Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 
 
 class Speaker(Protocol):
@@ -185,13 +186,12 @@ class Model:
         """A conversation as the template frames it, up to where the assistant speaks."""
         if self.kind != "decoder" or self.template is None:
             raise GenerationError("api.no_chat", name=self.name)
-        ids: list[int] = self.tokenizer.encode(self.template.render(messages), special=False)
-        return ids
+        return encode_chat(self.tokenizer, self.template, messages)
 
     @property
     def chat_stop(self) -> Sequence[str]:
         """Strings that end the assistant's message where no token does."""
-        return self.template.stop if isinstance(self.template, PlainFrame) else ()
+        return () if self.template is None else self.template.stop
 
     @property
     def kind(self) -> str:
@@ -231,17 +231,17 @@ def load(name: str, *, dtype: Dtype = "float32") -> Model:
     path = resolve(name)
     if path.suffix == ".ngram":
         ngram = NGram.load(path)
-        return Model(name=name, engine=ngram, tokenizer=ngram.words)
+        end = frozenset() if ngram.words.end is None else frozenset({ngram.words.end})
+        return Model(name=name, engine=ngram, tokenizer=ngram.words, hints=Hints(end=end))
     checkpoint = open_checkpoint(name)
     tokenizer = open_tokenizer(checkpoint)
     tokenizer.check(checkpoint.config.vocab_size)
-    template = load_template(checkpoint.metadata or checkpoint.path, tokenizer)
     return Model(
         name=name,
         engine=build_engine(checkpoint, dtype),
         tokenizer=tokenizer,
         config=checkpoint.config,
-        template=template,
+        template=load_template(tokenizer),
         hints=checkpoint.hints,
         checkpoint=checkpoint,
     )

@@ -62,7 +62,9 @@ def test_batch_is_single(family: str, shape: str) -> None:
     if case.checkpoint.config.head is None:
         pytest.skip("no head")
     rows = [case.ids[0].tolist(), case.ids[1, :5].tolist()]
-    sources = None if case.source is None else [case.source[0].tolist(), case.source[1, :3].tolist()]
+    sources = (
+        None if case.source is None else [case.source[0].tolist(), case.source[1, :3].tolist()]
+    )
     ctx = ForwardContext(cache=engine.cache(2), every_position=True)
     if sources is not None:
         engine.encode(sources, ctx)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lucidlm.cli.table import COMMANDS
 from lucidlm.locale import text
+from lucidlm.terminal.wrap import columns, wrap
 
 INDENT = 2
 LONGEST_NAME = 28  # columns of option names before their text goes on a line of its own
-CLOSING = "，。、；：？！）」』》”’"  # may not begin a line
 
 
 def overview(lang: str, width: int) -> str:
@@ -56,29 +54,6 @@ def command_help(name: str, params: Sequence[Any], lang: str, width: int) -> str
     examples = "\n".join(" " * INDENT + example for example in COMMANDS[name].examples)
     parts.append(f"{text('cli.examples', lang)}\n{examples}")
     return "\n\n".join(parts)
-
-
-def wrap(sentence: str, width: int) -> str:
-    """`sentence` in lines of at most `width` columns: broken at spaces and between Chinese characters."""
-    lines = []
-    for paragraph in sentence.split("\n"):
-        line = ""
-        for piece in re.findall(r"\s+|[^\s\u2e80-\uffef]+|.", paragraph):
-            if line and columns(line + piece.rstrip()) > width and piece not in CLOSING:
-                lines.append(line.rstrip())
-                line = piece.lstrip()
-            else:
-                line += piece
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def columns(string: str) -> int:
-    """How many columns of a terminal `string` takes."""
-    return sum(
-        2 if unicodedata.east_asian_width(character) in "WF" else 0 if unicodedata.combining(character) else 1
-        for character in string
-    )
 
 
 def _usage(param: Any) -> str:

@@ -25,8 +25,7 @@ Tap = Callable[[str, Tensor], Tensor]
 class Sight:
     """Who may see whom in one kind of attention, and what position adds to it."""
 
-    # (B, 1, T, S), True where a query may not see a key; None where all is seen
-    hidden: Tensor | None = None
+    hidden: Tensor  # (B, 1, T, S), True where a query may not see a key
     rotation: tuple[Tensor, Tensor] | None = None  # cosine and sine, each (B, 1, T, D)
     bias: Tensor | None = None  # (B, H, T, S), added to the scores
 
@@ -59,14 +58,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap
     scores = products * scale
     if sight.bias is not None:
         scores = scores + tap("position_bias", sight.bias)
-    if sight.hidden is not None:
-        scores = scores.masked_fill(sight.hidden, -torch.inf)
-    scores = tap("scores", scores)
+    scores = tap("scores", scores.masked_fill(sight.hidden, -torch.inf))
     wide = torch.promote_types(scores.dtype, torch.float32)
     pattern = scores.softmax(-1, dtype=wide).to(q.dtype)
-    if sight.hidden is not None:  # a query that sees nothing at all takes nothing
-        pattern = pattern.masked_fill(sight.hidden, 0.0)
-    pattern = tap("pattern", pattern)
+    # a query that sees nothing at all takes nothing, where softmax alone says 0/0
+    pattern = tap("pattern", pattern.masked_fill(sight.hidden, 0.0))
     mixed = pattern.view(batch, kv_heads, -1, seen) @ v
     return tap("mixed", mixed.view(batch, heads, steps, dim))
 

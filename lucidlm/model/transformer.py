@@ -90,7 +90,7 @@ class Stack(nn.Module):
         for reach, (rope, window) in reaches.items():
             hidden = may_not_see(self.config.mask, positions, keys, lengths, window)
             sight[reach] = Sight(
-                hidden=hidden if hidden.any() else None,
+                hidden=hidden,
                 rotation=rotation(rope, positions, attention.head_dim, dtype) if rope else None,
                 bias=bias,
             )
@@ -173,7 +173,7 @@ def remember(ctx: ForwardContext, lengths: Tensor, width: int) -> ForwardContext
     """ctx whose cross-attention sees the first `lengths` (B,) of `width` vectors of the encoder."""
     columns = torch.arange(width, device=lengths.device)
     hidden = (columns >= lengths[:, None])[:, None, None]  # (B, 1, 1, S)
-    return replace(ctx, sight={"memory": Sight(hidden=hidden if hidden.any() else None)})
+    return replace(ctx, sight={"memory": Sight(hidden=hidden)})
 
 
 def _visible(ctx: ForwardContext) -> int:

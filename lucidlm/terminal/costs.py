@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.text import Text
 
-from lucidlm.terminal.show import bar, columns, percent, short, size, whole
+from lucidlm.terminal.show import bar, columns, paragraph, percent, short, size, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,30 +31,30 @@ def draw_cost(console: Console, say: Say, name: str, cost: Count, lang: str) -> 
     for part, amount in asdict(cost.parts).items():
         if amount:
             share = amount / cost.parameters
-            row = (Text(f"  {say(f'count.part_{part}')}"), whole(amount), Text(bar(share, BAR), style="cyan"))
+            row = (say(f"count.part_{part}"), whole(amount), Text(bar(share, BAR), style="cyan"))
             table.add_row(*row, Text(percent(share), style="dim"))
     total = Text(whole(cost.parameters), style="bold green")
-    table.add_row(Text("  " + say("terminal.parameters"), style="bold"), total, short(cost.parameters), "")
+    table.add_row(Text(say("terminal.parameters"), style="bold"), total, short(cost.parameters), "")
     console.print()
-    console.print(table)
+    console.print(Padding.indent(table, 2))
     console.print()
     found = cost.to_json()
     facts = columns("", "", "", right=(1,))
     flops = cost.flops_per_token
-    facts.add_row("  " + say("terminal.flops"), whole(flops), short(flops))
+    facts.add_row(say("terminal.flops"), whole(flops), short(flops))
     cache = cost.kv_cache_bytes_per_token
-    facts.add_row("  " + say("terminal.cache_per_token"), whole(cache), size(cache))
+    facts.add_row(say("terminal.cache_per_token"), whole(cache), size(cache))
     training = cost.training_memory_bytes
-    facts.add_row("  " + say("terminal.training"), whole(training), size(training))
-    console.print(facts)
+    facts.add_row(say("terminal.training"), whole(training), size(training))
+    console.print(Padding.indent(facts, 2))
     console.print()
     contexts = columns(*map(say, ("terminal.context", "terminal.attention_flops", "terminal.cache")), right=(0, 1, 2))
     for context, attention in found["attention_flops_per_token"].items():
         contexts.add_row(whole(int(context)), short(attention), size(found["kv_cache_bytes"][context]))
-    console.print(contexts)
+    console.print(Padding.indent(contexts, 2))
     console.print()
     for note in cost.notes(lang):
-        console.print(Text(f"· {note}", style="dim"))
+        paragraph(console, note, first="· ", indent=2, style="dim")
 
 
 def draw_here(console: Console, say: Say, machine: Machine, speed: float, fits: Mapping[str, Fit]) -> None:
@@ -67,7 +68,7 @@ def draw_here(console: Console, say: Say, machine: Machine, speed: float, fits: 
         if fit.tokens_per_second is not None:
             rate = f"{fit.tokens_per_second:.3g}"
             estimate = say("count.here_speed", rate=rate, bandwidth=size(speed), read=size(fit.read_per_token))
-            console.print(Text(f"            {estimate}", style="dim"))
+            paragraph(console, estimate, indent=12, style="dim")
         if fit.fits_gpu is not None:
             gpu = max(machine.gpus, key=lambda gpu: gpu.memory)
             key = "count.here_gpu_fits" if fit.fits_gpu else "count.here_gpu_too_big"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lucidlm.terminal.show import bar, columns, marked, percent, short, size, whole
+from lucidlm.terminal.show import bar, columns, marked, paragraph, percent, short, size, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +31,8 @@ def draw_models(console: Console, say: Say, rows: Sequence[tuple[Row, bool, str]
         line.append(row.name.ljust(name), style="not dim bold").append(f"  {size(row.download_bytes):>8}", style="not dim")
         line.append("   " + (say("terminal.installed") if installed else say("terminal.not_installed")))
         console.print(line.append(f"   {row.licence}", style="not bold dim"))
-        console.print(Padding(Text(about), (0, 0, 1, 2)))
+        paragraph(console, about, indent=2)
+        console.print()
     console.print(Text(say("terminal.how_to_pull"), style="dim"))
 
 
@@ -89,7 +89,8 @@ def draw_comparison(console: Console, say: Say, rows: Sequence[Cost], counts: Ma
     console.print(table)
     if rows:
         words, characters = rows[0].english_words, rows[0].chinese_characters
-        console.print(Text("\n" + say("terminal.sample", words=words, characters=characters), style="dim"))
+        console.print()
+        paragraph(console, say("terminal.sample", words=words, characters=characters), style="dim")
 
 
 def draw_score(console: Console, say: Say, scored: Score) -> None:

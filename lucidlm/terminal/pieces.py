@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.text import Text
 
-from lucidlm.terminal.show import columns, marked, whole
+from lucidlm.terminal.show import columns, labelled, marked, paragraph, whole
 from lucidlm.text.explain import Pretoken, TextExplanation
 from lucidlm.text.spelling import labels
 from lucidlm.text.steps import Lattice, LongestMatch, Merges, Path
@@ -46,9 +47,9 @@ def draw_explanation(
     for at, piece in enumerate(pieces):
         data = piece.bytes.hex(" ").upper()
         table.add_row(
-            Text(str(at), style="dim"), Text(marked(piece.label), style="green"), Text(marked(piece.text)), data, str(piece.id)
+            Text(str(at), style="dim"), Text(labelled(piece.label), style="green"), Text(marked(piece.text)), data, str(piece.id)
         )
-    console.print(table)
+    console.print(Padding.indent(table, 2))
 
 
 def _draw_cutting(console: Console, say: Say, tokenizer: Tokenizer, pretoken: Pretoken) -> None:
@@ -61,10 +62,12 @@ def _draw_cutting(console: Console, say: Say, tokenizer: Tokenizer, pretoken: Pr
             line = Text(f"    {left}").append(" + ", style="dim").append(right).append(" → ", style="dim")
             console.print(line.append(result, style="green").append(f"   {say('terminal.rank', rank=rank)}", style="dim"))
         if not steps.merges:
-            _line(console, f"  {say('terminal.no_merge')}", style="dim")
+            console.print(Text(f"    {say('terminal.no_merge')}", style="dim"))
         return
     if isinstance(steps, LongestMatch):
-        title.append("  ").append(_matches(say, steps))
+        console.print(title)
+        _draw_matches(console, say, steps)
+        return
     elif isinstance(steps, Lattice):
         title.append("  ").append(_path(steps.best), style="green")
         title.append(f"  {say('terminal.log_probability', value=f'{steps.best.score:.2f}')}", style="dim")
@@ -92,22 +95,21 @@ def merge_labels(tokenizer: Tokenizer, steps: Merges) -> Iterator[tuple[int, str
 
 def _labels(tokenizer: Tokenizer, symbols: dict[int, str]) -> list[str]:
     ids = (tokenizer.backend.token_to_id(symbol) for symbol in symbols.values())
-    return [marked(label) for label in labels([tokenizer.own_bytes(id) for id in ids])]
+    return [labelled(label) for label in labels([tokenizer.own_bytes(id) for id in ids])]
 
 
-def _matches(say: Say, steps: LongestMatch) -> Text:
+def _draw_matches(console: Console, say: Say, steps: LongestMatch) -> None:
     """Each piece found, and how many longer ones were looked for in vain."""
-    line, misses = Text(), 0
+    misses = 0
     for tried in steps.tries:
         if not tried.found:
             misses += 1
             continue
-        line.append(marked(tried.piece), style="green")
-        if misses:
-            line.append(f" {say('terminal.misses', count=misses)}", style="dim")
-        line.append("  ")
+        line = Text(f"    {marked(tried.piece)}", style="green")
+        console.print(line.append(f"   {say('terminal.misses', count=misses)}" if misses else "", style="not green dim"))
         misses = 0
-    return line if not steps.unknown else line.append(say("terminal.unknown_word"), style="yellow")
+    if steps.unknown:
+        console.print(Text(f"    {say('terminal.unknown_word')}", style="yellow"))
 
 
 def _path(path: Path) -> str:
@@ -119,4 +121,4 @@ def _heading(console: Console, index: int, title: str) -> None:
 
 
 def _line(console: Console, sentence: str, style: str = "") -> None:
-    console.print(Text(f"  {sentence}", style=style))
+    paragraph(console, sentence, indent=2, style=style)

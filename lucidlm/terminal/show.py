@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from lucidlm.terminal.wrap import wrap
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
+PART, JOIN = re.compile(r". [1-4](?:-[1-4])?/[2-4] \([0-9A-F ]+\)"), " + "  # as labels names a part of a character
 VISIBLE = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
@@ -22,6 +27,16 @@ def marked(text: str) -> str:
     return "".join(VISIBLE.get(c) or (_escaped(c) if _controls(c) else c) for c in text)
 
 
+def labelled(label: str) -> str:
+    """A token's label (`lucidlm.text.spelling.labels`) on one line: of "好 1/3 (E5)" only what is text is marked."""
+    found, at = [], 0
+    for part in PART.finditer(label):
+        found += [label[at : part.start()].removesuffix(JOIN), part.group()]
+        at = part.end() + (len(JOIN) if label.startswith(JOIN, part.end()) else 0)
+    found.append(label[at:])
+    return JOIN.join(piece if PART.fullmatch(piece) else marked(piece) for piece in found if piece)
+
+
 def bar(share: float, columns: int) -> str:
     """A bar of at most `columns` columns, drawn to an eighth of one; anything above 0 leaves a trace."""
     eighths = round(max(0.0, min(1.0, share)) * columns * 8)
@@ -32,7 +47,7 @@ def bar(share: float, columns: int) -> str:
 def percent(share: float) -> str:
     """61.2 %; what would round to nothing keeps its size: 3.1e-07 %."""
     value = share * 100
-    return f"{value:.1f} %" if value >= 0.05 or value == 0 else f"{value:.0e} %"
+    return f"{value:.1f} %" if value >= 0.05 or value == 0 else f"{value:.2g} %"
 
 
 def number(value: float) -> str:
@@ -66,8 +81,18 @@ def short(count: float) -> str:
 
 
 def vector(values: Iterable[float]) -> str:
-    """The first values of a vector, as wide as each other."""
-    return " ".join(f"{value:8.4f}" if abs(value) < 100 else f"{value:8.1f}" for value in values)
+    """The first values of a vector, as wide as each other while they are below 100."""
+    return " ".join(f"{value:7.3f}" if abs(value) < 100 else f"{value:7.5g}" for value in values)
+
+
+def paragraph(console: Console, sentence: str, *, first: str = "", indent: int = 0, style: str = "") -> None:
+    """`sentence` in lines that begin `indent` columns from the left, the first of them with `first` there."""
+    from rich.text import Text
+
+    start = first or " " * indent
+    for line in wrap(sentence, console.width - indent).split("\n"):
+        console.print(Text(start + line, style=style))
+        start = " " * indent
 
 
 def columns(*headings: str, right: Sequence[int] = ()) -> Table:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
 from lucidlm.generate import Sampled, Step
 from lucidlm.generate.sampling import REASONS
-from lucidlm.terminal.show import bar, columns, marked, number, percent, vector, whole
+from lucidlm.terminal.show import bar, columns, labelled, marked, number, paragraph, percent, vector, whole
 from lucidlm.terminal.steps import LayerStages, Link, Stages, Vector, spread
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class Drawing:
 
     def __init__(self, console: Console, say: Say, layers: Sequence[int] | None) -> None:
         self.console, self.say, self.layers = console, say, layers
-        self.values = 3 if console.width < NARROW else 5
+        self.values, self.units = (3, 1) if console.width < NARROW else (5, 2)
 
     def word(self, word: Word) -> None:
         """All there is to see about one new word."""
-        title = self.say("terminal.word", index=word.step.index + 1, token=marked(word.labels[-1]))
+        title = self.say("terminal.word", index=word.step.index + 1, token=labelled(word.labels[-1]))
         self.console.print()
         self.console.print(Rule(Text(title, style="bold cyan"), align="left", style="cyan"))
         if word.stages is None:
@@ -61,7 +62,7 @@ class Drawing:
     def input(self, word: Word, stages: Stages) -> None:
         position = word.step.position - 1
         self.heading(1, "terminal.stage_input")
-        token = marked(word.labels[position])
+        token = labelled(word.labels[position])
         self.line(self.say("terminal.input_token", token=token, position=position))
         self.line(self.described(stages.input))
 
@@ -77,7 +78,7 @@ class Drawing:
     def links(self, layer: int, links: Sequence[Link], labels: Sequence[str]) -> None:
         line = Text(f"  {self.layer(layer)} ")
         for link in links:
-            line.append("  ").append(marked(labels[link.position]), style="green")
+            line.append("  ").append(labelled(labels[link.position]), style="green")
             line.append(f"·{link.position}", style="dim")
             line.append(f" {link.weight:.2f}").append(self.say("terminal.head", head=link.head), style="dim")
         self.console.print(line)
@@ -92,7 +93,7 @@ class Drawing:
             if layer.source_added is not None and layer.source_sum is not None:
                 source = (layer.source_added, layer.source_sum)
                 table.add_row(self.say("terminal.source"), "", *(number(v.length) for v in source), "")
-        self.console.print(table)
+        self.console.print(Padding.indent(table, 2))
 
     def feedforward(self, stages: Stages) -> None:
         self.heading(4, "terminal.stage_feedforward", self.shown(stages))
@@ -104,12 +105,12 @@ class Drawing:
         for layer in self.chosen(stages):
             table.add_row(
                 str(layer.layer),
-                "  ".join(f"#{unit.index} {number(unit.value)}" for unit in layer.strongest),
+                "  ".join(f"#{unit.index} {number(unit.value)}" for unit in layer.strongest[: self.units]),
                 number(layer.feedforward_added.length),
                 number(layer.after.length),
                 self.first(layer.after),
             )
-        self.console.print(table)
+        self.console.print(Padding.indent(table, 2))
 
     def output(self, stages: Stages) -> None:
         self.heading(5, "terminal.stage_output")
@@ -121,7 +122,7 @@ class Drawing:
         self.heading(6, "terminal.stage_probabilities", self.say("terminal.whole_vocabulary", size=whole(sampled.logits.size)))
         changed = _changed(sampled)
         table = columns("", "", "", "", *([""] if changed else []), right=(2, 3, 4))
-        room = max(10, self.console.width - (64 if changed else 50))
+        room = max(10, min(50, self.console.width - (66 if changed else 52)))
         top = sampled.alternatives(TOP)
         for (id, share), option in zip(top, word.options, strict=True):
             style = "bold green" if id == word.step.id else ""
@@ -132,8 +133,10 @@ class Drawing:
         if others:
             rest = max(0.0, 1 - sum(share for _, share in top))
             label = Text(self.say("terminal.others", count=whole(others)), style="dim")
-            table.add_row(label, Text(bar(rest, room), style="dim"), percent(rest), "", *([""] if changed else []))
-        self.console.print(table)
+            after = 1 - sum(float(sampled.probabilities[id]) for id, _ in top) if changed else 0.0
+            row = [label, Text(bar(rest, room), style="dim"), percent(rest), ""]
+            table.add_row(*row, *([f"→ {percent(max(0.0, after))}"] if changed else []))
+        self.console.print(Padding.indent(table, 2))
 
     def after(self, sampled: Sampled, id: int) -> str:
         """What became of a candidate on its way through the sampler."""
@@ -144,7 +147,7 @@ class Drawing:
     def choice(self, word: Word) -> None:
         """How the sampler came to its choice: what it changed, what it cut, the number it drew."""
         sampled, settings = word.step.sampled, word.step.sampled.settings
-        token = marked(word.labels[-1])
+        token = labelled(word.labels[-1])
         if sampled.forced is not None:
             self.line(self.say("terminal.forced", token=token))
             return
@@ -172,7 +175,7 @@ class Drawing:
         self.console.print(line)
 
     def line(self, sentence: str) -> None:
-        self.console.print(Text(f"  {sentence}"))
+        paragraph(self.console, sentence, indent=2)
 
     def described(self, value: Vector) -> str:
         return self.say("terminal.vector", size=value.size, first=vector(value.first).strip(), length=number(value.length))

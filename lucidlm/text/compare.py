@@ -12,8 +12,9 @@ from lucidlm.text.tokenizer import Tokenizer
 ENGLISH = (
     "The kettle had been singing for a minute before anyone noticed that the rain had stopped. "
     "Grandmother opened the window, and the smell of wet grass came in with the evening light. "
-    "Nobody remembers who invented the wheel, yet everyone who repairs a bicycle rediscovers how clever it is. "
-    "A computer follows instructions exactly, which is both its greatest strength and its most annoying habit. "
+    "Nobody remembers who invented the wheel, yet everyone who repairs a bicycle rediscovers how "
+    "clever it is. A computer follows instructions exactly, which is both its greatest strength "
+    "and its most annoying habit. "
     "When the experiment failed for the third time, she changed only one thing and wrote down why."
 )
 CHINESE = (

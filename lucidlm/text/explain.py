@@ -133,7 +133,8 @@ def _pieces(tokenizer: Tokenizer, text: str, ids: list[int]) -> tuple[Piece, ...
 def _algorithm(tokenizer: Tokenizer) -> Callable[[str], Steps]:
     """The model's algorithm with its vocabulary."""
     with guarded("text.cannot_explain", kind=tokenizer.kind):
-        return ALGORITHMS[type(tokenizer.backend.model).__name__](state(tokenizer.backend.model))
+        algorithm = ALGORITHMS[type(tokenizer.backend.model).__name__]
+        return algorithm(state(tokenizer.backend.model))
 
 
 def _normalized(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[Change, ...]]:
@@ -217,8 +218,9 @@ def _spans(backend: tokenizers.Tokenizer, text: str) -> list[Span]:
 def _share_added(source: tokenizers.Tokenizer, target: tokenizers.Tokenizer) -> dict[int, int]:
     """Give `target` the added tokens of `source`; returns source's id by target's."""
     added = source.get_added_tokens_decoder()
-    ids = {}
-    for id, token in sorted(added.items()):
+    for _, token in sorted(added.items()):
         target.add_special_tokens([token]) if token.special else target.add_tokens([token])
-        ids[target.token_to_id(token.content)] = id
-    return ids
+    by_content = {token.content: id for id, token in added.items()}
+    return {
+        id: by_content[token.content] for id, token in target.get_added_tokens_decoder().items()
+    }

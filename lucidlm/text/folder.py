@@ -146,8 +146,8 @@ def _from_gpt2(path: Path, config: Config) -> tokenizers.Tokenizer:
     if not all(type(id) is int and 0 <= id < 1 << 32 for id in vocab.values()):
         raise TokenizerError("text.bad_vocabulary", path=path)
     lines = _text(path.with_name("merges.txt")).splitlines()
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    if not all(len(pair) == 2 for pair in pairs):
+    pairs = [gguf.pair(line) for line in lines if line and not line.startswith("#version")]
+    if not all(left and right for left, right in pairs):
         raise TokenizerError("text.bad_vocabulary", path=path.with_name("merges.txt"))
     family = str(config.get("tokenizer_class", ""))
     backend = gguf.byte_level(

@@ -161,7 +161,7 @@ def _pre(metadata: Metadata) -> str:
 def _byte_level(metadata: Metadata, tokens: list[str], types: list[int]) -> tokenizers.Tokenizer:
     from tokenizers import AddedToken
 
-    pairs = [tuple(merge.split(" ", 1)) for merge in _strings(metadata, "merges")]
+    pairs = [pair(merge) for merge in _strings(metadata, "merges")]
     backend = byte_level(
         {token: id for id, token in enumerate(tokens)}, pairs, rule(_pre(metadata))
     )
@@ -175,8 +175,14 @@ def _byte_level(metadata: Metadata, tokens: list[str], types: list[int]) -> toke
     return backend
 
 
+def pair(merge: str) -> tuple[str, str]:
+    """The two sides of a merge as files write it: `left right`."""
+    left, _, right = merge.partition(" ")
+    return left, right
+
+
 def byte_level(
-    vocab: dict[str, int], merges: list[tuple[str, ...]], rule: Rule
+    vocab: dict[str, int], merges: list[tuple[str, str]], rule: Rule
 ) -> tokenizers.Tokenizer:
     """Byte-level BPE (Radford et al. 2019) over this vocabulary, the text split by `rule`."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers

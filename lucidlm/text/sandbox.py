@@ -10,164 +10,50 @@ loops and outputs. Two rules follow from one number each:
   written out;
 - everything made, read and repeated adds up to at most MAX_WORK, and the clock is looked at on the
   way.
-
-Loops, comparisons, `~` and slices are plain Python in compiled templates; `_Metering` routes them
-through filters, whose names no template can spell because they begin with a space.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import wraps
-from types import BuiltinMethodType, FunctionType, GeneratorType
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, LoopControlExtension
+from jinja2.ext import LoopControlExtension
 from jinja2.filters import FILTERS
-from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace, pass_context
-from jinja2.visitor import NodeTransformer
 
 from lucidlm.errors import TemplateError
-
-MAX_VALUE = 2_000_000  # characters and elements in one value, written out
-MAX_WORK = 64_000_000  # the same, over everything made and read in one rendering
-MAX_SECONDS = 2.0
-MAX_BITS = 4096  # of a whole number
+from lucidlm.text.metering import MAX_BITS, Budget, Generation, Metering
 
 SHALLOW_FILTERS = (
-    "default",
-    "d",
-    "first",
-    "last",
-    "length",
-    "count",
-    "list",
-    "items",
-    "map",
-    "select",
-    "reject",
+    "default d first last length count list items map select reject selectattr rejectattr"
 )
-SHALLOW_FILTERS += ("selectattr", "rejectattr")
 DEEP_FILTERS = (
-    "abs",
-    "capitalize",
-    "dictsort",
-    "e",
-    "escape",
-    "float",
-    "int",
-    "lower",
-    "max",
-    "min",
-    "reverse",
+    "abs capitalize dictsort e escape float int lower max min reverse safe sort string title trim "
+    "unique upper"
 )
-DEEP_FILTERS += ("safe", "sort", "string", "title", "trim", "unique", "upper")
 SHALLOW_TESTS = (
-    "boolean",
-    "callable",
-    "defined",
-    "even",
-    "false",
-    "float",
-    "integer",
-    "iterable",
-    "mapping",
-    "none",
+    "boolean callable defined even false float integer iterable mapping none number odd sequence "
+    "string true undefined sameas divisibleby"
 )
-SHALLOW_TESTS += (
-    "number",
-    "odd",
-    "sequence",
-    "string",
-    "true",
-    "undefined",
-    "sameas",
-    "divisibleby",
-)
-DEEP_TESTS = (
-    "eq",
-    "equalto",
-    "==",
-    "ne",
-    "!=",
-    "lt",
-    "<",
-    "lessthan",
-    "le",
-    "<=",
-    "gt",
-    ">",
-    "greaterthan",
-    "ge",
-    ">=",
-)
-DEEP_TESTS += ("in", "lower", "upper")
+DEEP_TESTS = "eq equalto == ne != lt < lessthan le <= gt > greaterthan ge >= in lower upper"
 METHODS = {
-    str: "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace "
-    "istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip split "
-    "splitlines startswith strip swapcase title upper join replace center ljust rjust zfill",
+    str: "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit "
+    "islower isnumeric isspace istitle isupper lower lstrip partition removeprefix removesuffix "
+    "rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title upper "
+    "join replace center ljust rjust zfill",
     dict: "get items keys values copy",
     list: "count index copy",
     tuple: "count index",
 }
-
-
-class Budget:
-    """What one rendering may still use up."""
-
-    def __init__(self) -> None:
-        self.left = MAX_WORK
-        self.deadline = time.monotonic() + MAX_SECONDS
-
-    def spend(self, amount: int) -> None:
-        """Take `amount` characters, elements or repetitions off, and look at the clock."""
-        self.left -= amount + 1
-        if self.left < 0:
-            raise TemplateError("text.template_large", limit=MAX_WORK)
-        if time.monotonic() > self.deadline:
-            raise TemplateError("text.template_slow", seconds=MAX_SECONDS)
-
-    def weigh(self, value: object) -> int:
-        """The size of `value` written out, a list that is in it twice counted twice; spends as
-        much."""
-        total, stack = 0, [value]
-        while stack:
-            item = stack.pop()
-            total += 1
-            if isinstance(item, str):
-                total += len(item)
-            elif isinstance(item, dict):
-                stack.extend(item)
-                stack.extend(item.values())
-            elif isinstance(item, (list, tuple)):
-                stack.extend(item)
-            elif isinstance(item, int) and item.bit_length() > MAX_BITS:
-                total += MAX_VALUE
-            if total + len(stack) > MAX_VALUE:
-                raise TemplateError("text.template_large", limit=MAX_VALUE)
-        self.spend(total)
-        return total
-
-    def afford(self, size: int) -> None:
-        """Refuse to make a value of this size if that is too large."""
-        if size > MAX_VALUE:
-            raise TemplateError("text.template_large", limit=MAX_VALUE)
-        self.spend(size)
-
-    def made(self, value: Any) -> Any:
-        """Spend the length of a value just made, not counting what is in it."""
-        self.spend(len(value) if isinstance(value, (str, list, tuple, dict)) else 1)
-        return value
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -177,12 +63,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension]
+            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, LoopControlExtension]
         )
         self.budget = Budget()
         self.finalize = self._output
-        self.filters = {name: self._metered(FILTERS[name], deep=False) for name in SHALLOW_FILTERS}
-        self.filters |= {name: self._metered(FILTERS[name], deep=True) for name in DEEP_FILTERS}
+        self.filters = {
+            name: self._metered(FILTERS[name], deep=False) for name in SHALLOW_FILTERS.split()
+        }
+        self.filters |= {
+            name: self._metered(FILTERS[name], deep=True) for name in DEEP_FILTERS.split()
+        }
         self.filters |= {"tojson": self._tojson, "indent": self._indent, "replace": self._replace}
         self.filters |= {"join": self._join, "format": self._format, "round": self._round}
         self.filters |= {
@@ -191,8 +81,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             " concat": self._concat,
             " made": self._made,
         }
-        self.tests = {name: TESTS[name] for name in SHALLOW_TESTS}
-        self.tests |= {name: self._metered(TESTS[name], deep=True) for name in DEEP_TESTS}
+        self.tests = {name: TESTS[name] for name in SHALLOW_TESTS.split()}
+        deep_tests: dict[str, Callable[..., Any]] = {
+            name: TESTS[name] for name in DEEP_TESTS.split()
+        }
+        self.tests |= {name: self._metered(test, deep=True) for name, test in deep_tests.items()}
         functions: dict[str, Callable[..., Any]] = {
             "range": safe_range,
             "dict": lambda *args, **kwargs: dict(*args, **kwargs),
@@ -205,24 +98,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def template(self, source: str) -> jinja2.Template:
         """Compile a template with its loops and plain operations metered."""
-        tree = _Metering().visit(self.parse(source))
+        tree = Metering().visit(self.parse(source))
         return jinja2.Template.from_code(self, self.compile(tree), self.make_globals(None))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "%" and isinstance(left, str):
             self._check_format(left, right, "%")
-        elif operator == "+" and not isinstance(left, str):
-            self.budget.afford(_length(left) + _length(right))
         elif operator == "*":
             self.budget.afford(_length(left) * _count(right) + _length(right) * _count(left))
-            self._check_numbers(left, right)
+            self._check_bits(_bits(left) + _bits(right))
         elif operator == "**":
-            self._check_numbers(left, *([left] * _count(right)))
+            self._check_bits(_bits(left) * _count(right))
         else:
             self.budget.afford(_length(left) + _length(right))
-        return self.budget.made(super().call_binop(context, operator, left, right))
+        return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         budget = __self.budget
         budget.spend(len(args) + len(kwargs))
         if not isinstance(__obj, (Macro, LoopContext)):
@@ -240,7 +131,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         value."""
         if any(obj is function for function in self._functions):
             return
-        owner = getattr(obj, "__self__", None)
+        is_method = isinstance(obj, (BuiltinMethodType, MethodType))
+        owner = obj.__self__ if is_method else None
         name = getattr(obj, "__name__", type(obj).__name__)
         if isinstance(owner, LoopContext) and name in ("cycle", "changed"):
             return
@@ -252,11 +144,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             )  # str.format, as jinja2's sandbox wraps it
             return
         for kind, methods in METHODS.items():
-            if (
-                isinstance(obj, BuiltinMethodType)
-                and isinstance(owner, kind)
-                and name in methods.split()
-            ):
+            if isinstance(owner, kind) and name in methods.split():
                 self._check_method(owner, name, args)
                 return
         raise TemplateError("text.template_refused", name=name)
@@ -283,8 +171,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             len(template) + template.count(mark) * (1000 + self.budget.weigh(values))
         )
 
-    def _check_numbers(self, *factors: Any) -> None:
-        bits = sum(factor.bit_length() for factor in factors if isinstance(factor, int))
+    def _check_bits(self, bits: int) -> None:
         if bits > MAX_BITS:
             raise TemplateError("text.template_large", limit=MAX_BITS)
 
@@ -358,8 +245,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return str(template) % (kwargs or args)
 
     def _round(self, value: float, precision: int = 0, method: str = "common") -> float:
-        if abs(precision) > 20 or (isinstance(value, int) and value.bit_length() > MAX_BITS):
-            raise TemplateError("text.template_large", limit=20)
+        self._check_bits(_bits(value) + 4 * abs(precision))
         return float(FILTERS["round"](value, precision, method))
 
     def _tojson(
@@ -385,78 +271,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return "".join(parts)
 
 
-class _Metering(NodeTransformer):
-    """Routes what compiles to plain Python through the budget, and refuses what a single template
-    has no use for."""
-
-    def visit_For(self, node: nodes.For) -> nodes.For:
-        node.body.insert(0, _charge(node))
-        return self._inner(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:
-        node.body.insert(0, _charge(node))
-        return self._inner(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.CallBlock:
-        node.body.insert(0, _charge(node))
-        return self._inner(node)
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
-        self._inner(node)
-        node.expr = _filter(node.expr, " weigh")
-        for operand in node.ops:
-            operand.expr = _filter(operand.expr, " weigh")
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
-        self._inner(node)
-        return _filter(nodes.List(node.nodes, lineno=node.lineno), " concat")
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
-        self._inner(node)
-        return _filter(node, " made") if isinstance(node.arg, nodes.Slice) else node
-
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
-        self._inner(node)
-        node.key = _filter(node.key, " weigh")  # it will be hashed
-        return node
-
-    def _refuse(self, node: nodes.Node) -> nodes.Node:
-        raise TemplateError("text.template_refused", name=type(node).__name__.lower())
-
-    visit_Block = visit_Extends = visit_Include = visit_Import = visit_FromImport = _refuse
-
-    def _inner(self, node: Any) -> Any:
-        return self.generic_visit(node)
-
-
-def _charge(node: nodes.Node) -> nodes.ExprStmt:
-    """A statement that pays for one pass through `node`: its text, and one for each thing it
-    does."""
-    text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-    size = text + sum(1 for _ in node.find_all(nodes.Node))
-    return nodes.ExprStmt(
-        _filter(nodes.Const(size, lineno=node.lineno), " spend"), lineno=node.lineno
-    )
-
-
-def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-
-
-class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}`, with which templates mark the model's own words for
-    training: no effect here."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        return nodes.Scope(
-            parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line
-        )
-
-
 class _PublicNamespace(Namespace):
     """A namespace whose names may not begin with an underscore."""
 
@@ -470,6 +284,9 @@ class _PublicNamespace(Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _public(name)
         super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        return "<Namespace>"  # not its content, which may be large
 
 
 def _public(name: object) -> None:
@@ -496,3 +313,7 @@ def _count(value: object) -> int:
     """A whole number that a value is to be repeated by; bounded, so that products of it stay
     small."""
     return max(0, min(value, 1 << 62)) if isinstance(value, int) else 0
+
+
+def _bits(value: object) -> int:
+    return value.bit_length() if isinstance(value, int) else 0

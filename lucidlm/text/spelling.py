@@ -142,8 +142,8 @@ def labels(pieces: Sequence[bytes]) -> list[str]:
     """What to show for each of consecutive tokens: its text, with a part of a character named as
     such.
 
-    The second byte of 好 is `好 2/3 (A5)`, and a space followed by its first byte ` ` + `好 1/3 (E5)`,
-    joined by " + ".
+    The second byte of 好 is `好 2/3 (A5)`; a token that holds more than that part has both, joined
+    by " + ".
     """
     whole = b"".join(pieces)
     units = _characters(whole)

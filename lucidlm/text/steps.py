@@ -9,7 +9,7 @@ returns its steps and its ids.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -306,4 +306,9 @@ class Entries:
         return Lookup((self.vocab[word] if word in self.vocab else self.vocab[self.unk],))
 
 
-ALGORITHMS = {"BPE": BytePairs, "WordPiece": WordPieces, "Unigram": Unigrams, "WordLevel": Entries}
+ALGORITHMS: dict[str, Callable[[Mapping[str, Any]], Callable[[str], Steps]]] = {
+    "BPE": BytePairs,
+    "WordPiece": WordPieces,
+    "Unigram": Unigrams,
+    "WordLevel": Entries,
+}

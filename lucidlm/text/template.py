@@ -103,7 +103,8 @@ class PlainFrame:
 
 def load(tokenizer: Tokenizer) -> ChatTemplate | PlainFrame:
     """The template that came with a tokenizer, with its special tokens; a plain frame where there
-    is none."""
+    is none.
+    """
     if not tokenizer.chat_template:
         return PlainFrame()
     specials = tokenizer.specials
@@ -113,17 +114,16 @@ def load(tokenizer: Tokenizer) -> ChatTemplate | PlainFrame:
     return ChatTemplate(tokenizer.chat_template, tokens)
 
 
-def find_source(folder: Path, name: str = "default") -> str | None:
-    """The template in a model's folder: chat_template.jinja, else `chat_template` in
-    tokenizer_config.json.
-
-    The latter may be a list of named templates; `name` picks one.
+def find_source(path: Path, name: str = "default") -> str | None:
+    """The template in a model's folder, or beside its file: chat_template.jinja, else
+    `chat_template` in tokenizer_config.json, where a list holds several by name.
     """
-    if (path := folder / "chat_template.jinja").is_file():
-        return read_bytes(path, 4 * MAX_SOURCE).decode(errors="replace")
-    if not (path := folder / "tokenizer_config.json").is_file():
+    folder = path if path.is_dir() else path.parent
+    if (own := folder / "chat_template.jinja").is_file():
+        return read_bytes(own, 4 * MAX_SOURCE).decode(errors="replace")
+    if not (config := folder / "tokenizer_config.json").is_file():
         return None
-    value = read_json(path).get("chat_template")
+    value = read_json(config).get("chat_template")
     if isinstance(value, list):
         named = {str(e.get("name")): e.get("template") for e in value if isinstance(e, dict)}
         if named and name not in named:

@@ -1,0 +1,33 @@
+"""Lines of text by the width that characters really have on a terminal. No rich: `--help` must be quick."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+OPENING, CLOSING = "（「『《“‘", "，。、；：？！）」』》”’"  # may not end a line; may not begin one
+# what stays together: spaces, a word in an alphabet, or one wide character
+PIECE = re.compile(rf"\s+|[{OPENING}]*(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|.)[{CLOSING}]*")
+
+
+def wrap(sentence: str, width: int) -> str:
+    """`sentence` in lines of at most `width` columns: broken at spaces and between Chinese characters."""
+    lines = []
+    for paragraph in sentence.split("\n"):
+        line = ""
+        for piece in PIECE.findall(paragraph):
+            if line and columns(line + piece.rstrip()) > width:
+                lines.append(line.rstrip())
+                line = piece.lstrip()
+            else:
+                line += piece
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def columns(string: str) -> int:
+    """How many columns of a terminal `string` takes."""
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else 0 if unicodedata.combining(character) else 1
+        for character in string
+    )
