@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 def completion_json(model: str, prompt: str, completion: Completion) -> dict[str, Any]:
     """The answer of `run`, `chat` and `translate`.
 
-    `bytes` is a list of numbers from 0 to 255; a `text` that is no whole character shows them as escapes (\\xE5).
+    `bytes` is a list of numbers from 0 to 255; a `text` that is no whole character shows them as
+    escapes (\\xE5).
     """
     tokens = [
-        token_json(t.id, t.text, t.bytes, t.probability, [(a.id, a.text, a.probability) for a in t.alternatives])
+        token_json(
+            t.id,
+            t.text,
+            t.bytes,
+            t.probability,
+            [(a.id, a.text, a.probability) for a in t.alternatives],
+        )
         for t in completion.tokens
     ]
     return _answer(
@@ -32,16 +39,22 @@ def completion_json(model: str, prompt: str, completion: Completion) -> dict[str
     )
 
 
-def step_json(model: Model, prompt: str, words: Sequence[Word], seconds: float, alternatives: int) -> dict[str, Any]:
-    """The same for `run --steps`: every token also has its stages (null where the model has none)."""
+def step_json(
+    model: Model, prompt: str, words: Sequence[Word], seconds: float, alternatives: int
+) -> dict[str, Any]:
+    """The same for `run --steps`: each token has its stages too (null where there are none)."""
     from lucidlm.generate import visible
 
     bytes_of = model.tokenizer.bytes_of
     tokens = []
     for word in words:
         step = word.step
-        others = [(id, visible(bytes_of(id)), p) for id, p in step.sampled.alternatives(alternatives)]
-        token = token_json(step.id, visible(step.bytes), step.bytes, step.sampled.probability, others)
+        others = [
+            (id, visible(bytes_of(id)), p) for id, p in step.sampled.alternatives(alternatives)
+        ]
+        token = token_json(
+            step.id, visible(step.bytes), step.bytes, step.sampled.probability, others
+        )
         token["stages"] = None if word.stages is None else asdict(word.stages)
         token["draw"] = step.sampled.draw
         tokens.append(token)
@@ -51,7 +64,11 @@ def step_json(model: Model, prompt: str, words: Sequence[Word], seconds: float, 
 
 
 def token_json(
-    id: int, text: str, data: bytes, probability: float, alternatives: Iterable[tuple[int, str, float]]
+    id: int,
+    text: str,
+    data: bytes,
+    probability: float,
+    alternatives: Iterable[tuple[int, str, float]],
 ) -> dict[str, Any]:
     return {
         "id": id,

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from lucidlm.api import Model
 
 ALTERNATIVES = 5  # noted for each token in JSON
-ROOM = 4  # at least a quarter of the context is kept for the answer, unless --max-new-tokens says less
+ROOM = (
+    4  # at least a quarter of the context is kept for the answer, unless --max-new-tokens says less
+)
 
 
 def chat(
     ctx: typer.Context,
     model: o.Model = None,
-    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="cli.option_system")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="cli.option_system")
+    ] = None,
     max_new_tokens: o.MaxNewTokens = None,
     temperature: o.Temperature = None,
     top_k: o.TopK = None,
@@ -69,12 +73,16 @@ def chat(
 class Conversation:
     """What was said so far, and how the next answer comes."""
 
-    def __init__(self, session: Session, model: Model, settings: dict[str, Any], system: str | None) -> None:
+    def __init__(
+        self, session: Session, model: Model, settings: dict[str, Any], system: str | None
+    ) -> None:
         self.session, self.model, self.settings = session, model, settings
         self.opening = [{"role": "system", "content": system}] if system else []
         limit = model.engine.max_positions
         self.room = min(model.settings(**settings).max_new_tokens, limit // ROOM)
-        model.chat_ids([*self.opening, {"role": "user", "content": "?"}])  # says now what cannot chat
+        model.chat_ids(
+            [*self.opening, {"role": "user", "content": "?"}]
+        )  # says now what cannot chat
         self.reset()
 
     def reset(self) -> None:
@@ -91,15 +99,20 @@ class Conversation:
     def answer_json(self, words: str) -> None:
         """The whole answer as one JSON object on a line."""
         self._ask(words)
-        completion = self.model.chat([*self.opening, *self.messages], alternatives=ALTERNATIVES, **self.settings)
+        completion = self.model.chat(
+            [*self.opening, *self.messages], alternatives=ALTERNATIVES, **self.settings
+        )
         self.session.answer(completion_json(self.model.name, words, completion))
         self._remember(completion.text)
 
     def _ask(self, words: str) -> None:
-        """Add the user's message, and let go of the oldest turns when the context cannot hold them."""
+        """Add the user's message, and drop the oldest turns that the context cannot hold."""
         self.messages.append({"role": "user", "content": words})
         dropped, limit = 0, self.model.engine.max_positions - self.room
-        while len(self.messages) > 1 and len(self.model.chat_ids([*self.opening, *self.messages])) > limit:
+        while (
+            len(self.messages) > 1
+            and len(self.model.chat_ids([*self.opening, *self.messages])) > limit
+        ):
             del self.messages[:2]
             dropped += 1
         if dropped:
@@ -119,8 +132,7 @@ def _read(session: Session) -> str | None:
     except ImportError:  # not on Windows
         pass
     try:
-        return input("› ")
+        return input("> ")
     except (EOFError, KeyboardInterrupt):
         session.err.print()
         return None
-

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 ALTERNATIVES = 5  # noted for each token in JSON
 WORDS_IN_STEPS = 3  # that `--steps` shows unless told otherwise
 
-Layers = Annotated[str | None, typer.Option("--layers", metavar="all|0,5,9", help="cli.option_layers")]
+Layers = Annotated[
+    str | None, typer.Option("--layers", metavar="all|0,5,9", help="cli.option_layers")
+]
 
 
 def run(
@@ -111,7 +113,11 @@ def fill(
     blanks = loaded.fill(text, top=top)
     if as_json:
         found = [
-            {"position": b.position, "words": [{"text": word, "probability": p} for word, p in b.words]} for b in blanks
+            {
+                "position": b.position,
+                "words": [{"text": word, "probability": p} for word, p in b.words],
+            }
+            for b in blanks
         ]
         session.answer({"model": loaded.name, "text": text, "blanks": found})
         return
@@ -139,7 +145,12 @@ def show_search(session: Session, model: Model, prompt: str, settings: dict[str,
 
 
 def show_steps(
-    session: Session, model: Model, prompt: str, settings: dict[str, Any], layers: str | None, as_json: bool
+    session: Session,
+    model: Model,
+    prompt: str,
+    settings: dict[str, Any],
+    layers: str | None,
+    as_json: bool,
 ) -> None:
     """Each new word with its six stages."""
     chosen = _layers(layers, model)

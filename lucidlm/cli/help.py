@@ -1,4 +1,6 @@
-"""What `--help` says: plain text, wrapped by the width that characters really have. No typer, no rich: it must be quick."""
+"""What `--help` says: plain text, wrapped by the width that characters really have. No typer, no
+rich: it must be quick.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def command_help(name: str, params: Sequence[Any], lang: str, width: int) -> str
 
 
 def _usage(param: Any) -> str:
-    name = f"{param.metavar}..." if param.nargs == -1 and not str(param.metavar).endswith("...") else str(param.metavar)
+    name = (
+        f"{param.metavar}..."
+        if param.nargs == -1 and not str(param.metavar).endswith("...")
+        else str(param.metavar)
+    )
     return name if param.required else f"[{name}]"
 
 
@@ -71,7 +77,9 @@ def _option(param: Any, lang: str) -> tuple[str, str]:
 
 def _section(heading: str, rows: Iterable[tuple[str, str]], width: int) -> str:
     rows = list(rows)
-    column = max((columns(name) for name, _ in rows if columns(name) <= LONGEST_NAME), default=LONGEST_NAME)
+    column = max(
+        (columns(name) for name, _ in rows if columns(name) <= LONGEST_NAME), default=LONGEST_NAME
+    )
     indent = INDENT + column + 2
     lines = [heading]
     for name, sentence in rows:

@@ -1,7 +1,9 @@
-"""`lucidlm COMMAND ...`: finds the command, speaks the user's language, and turns every failure into a sentence.
+"""`lucidlm COMMAND ...`: finds the command, speaks the user's language, and turns every failure
+into a sentence.
 
-Only the command that was asked for is imported, and for the overview none: `lucidlm --help` costs little more than Python.
-Exit codes: 0; 2 for what the user can mend; 1 for a fault of the program; 130 after Ctrl-C.
+Only the command that was asked for is imported, and for the overview none: `lucidlm --help` costs
+little more than Python. Exit codes: 0; 2 for what the user can mend; 1 for a fault of the program;
+130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ USER, PROGRAM, INTERRUPTED = 2, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code. Nothing but the command's answer goes to stdout."""
+    """Run one command line; returns the exit code. Only the command's answer goes to stdout."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     session = Session(preferred())
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal in another encoding shows \u597d for what it lacks
+        if hasattr(stream, "reconfigure"):  # in another encoding, what it lacks shows as \u597d
             stream.reconfigure(errors="backslashreplace")
     try:
         lang, given = take_language(given)
@@ -53,16 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str], session: Session) -> int:
     """Run the command that `arguments` begin with."""
     if not arguments or arguments[0] == "--help":
-        print(overview(session.lang, session.width))
+        sys.stdout.write(overview(session.lang, session.width) + "\n")
         return 0
     if arguments[0] == "--version":
         from lucidlm import __version__
 
-        print(f"lucidlm {__version__}")
+        sys.stdout.write(f"lucidlm {__version__}\n")
         return 0
     name, *rest = arguments
     if name.startswith("-"):
-        raise LucidError("cli.no_such_option", command="lucidlm", option=name, nearest="--help, --lang, --version")
+        raise LucidError(
+            "cli.no_such_option",
+            command="lucidlm",
+            option=name,
+            nearest="--help, --lang, --version",
+        )
     if name not in COMMANDS:
         raise UnknownName("cli.no_such_command", name, COMMANDS)
     from lucidlm.cli.build import run_command

@@ -105,13 +105,16 @@ def read_text(name: str) -> str:
 
 def _measure(cost: Count) -> tuple[Machine, float, dict[str, Fit]]:
     """This machine, its memory's speed, and how the model fits by number format."""
-    from lucidlm.hardware import fits
+    from lucidlm.hardware import fits, memory_bandwidth
     from lucidlm.hardware import here as this_machine
-    from lucidlm.hardware import memory_bandwidth
 
     machine = this_machine()
     speed = memory_bandwidth(machine.cores)
-    return machine, speed, {name: fits(cost, machine, speed, bytes) for name, bytes in NUMBER_BYTES.items()}
+    return (
+        machine,
+        speed,
+        {name: fits(cost, machine, speed, bytes) for name, bytes in NUMBER_BYTES.items()},
+    )
 
 
 def _here_json(machine: Machine, speed: float, fits: dict[str, Fit]) -> dict[str, Any]:

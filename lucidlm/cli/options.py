@@ -18,56 +18,85 @@ LENGTH = "cli.panel_length"
 
 Json = Annotated[bool, typer.Option("--json", help="cli.option_json")]
 Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="cli.option_model")]
-NeededModel = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="cli.option_needed_model")]
+NeededModel = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="cli.option_needed_model")
+]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="|".join(DTYPES), help="cli.option_dtype")]
 MaxNewTokens = Annotated[
     int | None,
-    typer.Option("--max-new-tokens", metavar="N", help="cli.option_max_new_tokens", rich_help_panel=LENGTH),
+    typer.Option(
+        "--max-new-tokens", metavar="N", help="cli.option_max_new_tokens", rich_help_panel=LENGTH
+    ),
 ]
 Stop = Annotated[
-    list[str] | None, typer.Option("--stop", metavar="TEXT", help="cli.option_stop", rich_help_panel=LENGTH)
+    list[str] | None,
+    typer.Option("--stop", metavar="TEXT", help="cli.option_stop", rich_help_panel=LENGTH),
 ]
 Beams = Annotated[
-    int | None, typer.Option("--beams", metavar="N", help="cli.option_beams", rich_help_panel=SAMPLING)
+    int | None,
+    typer.Option("--beams", metavar="N", help="cli.option_beams", rich_help_panel=SAMPLING),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", metavar="T", help="cli.option_temperature", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--temperature", metavar="T", help="cli.option_temperature", rich_help_panel=SAMPLING
+    ),
 ]
 TopK = Annotated[
-    int | None, typer.Option("--top-k", metavar="K", help="cli.option_top_k", rich_help_panel=SAMPLING)
+    int | None,
+    typer.Option("--top-k", metavar="K", help="cli.option_top_k", rich_help_panel=SAMPLING),
 ]
 TopP = Annotated[
-    float | None, typer.Option("--top-p", metavar="P", help="cli.option_top_p", rich_help_panel=SAMPLING)
+    float | None,
+    typer.Option("--top-p", metavar="P", help="cli.option_top_p", rich_help_panel=SAMPLING),
 ]
 MinP = Annotated[
-    float | None, typer.Option("--min-p", metavar="P", help="cli.option_min_p", rich_help_panel=SAMPLING)
+    float | None,
+    typer.Option("--min-p", metavar="P", help="cli.option_min_p", rich_help_panel=SAMPLING),
 ]
 Repetition = Annotated[
     float | None,
     typer.Option(
-        "--repetition-penalty", metavar="X", help="cli.option_repetition_penalty", rich_help_panel=SAMPLING
+        "--repetition-penalty",
+        metavar="X",
+        help="cli.option_repetition_penalty",
+        rich_help_panel=SAMPLING,
     ),
 ]
 Frequency = Annotated[
     float | None,
-    typer.Option("--frequency-penalty", metavar="X", help="cli.option_frequency_penalty", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--frequency-penalty",
+        metavar="X",
+        help="cli.option_frequency_penalty",
+        rich_help_panel=SAMPLING,
+    ),
 ]
 Presence = Annotated[
     float | None,
-    typer.Option("--presence-penalty", metavar="X", help="cli.option_presence_penalty", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--presence-penalty",
+        metavar="X",
+        help="cli.option_presence_penalty",
+        rich_help_panel=SAMPLING,
+    ),
 ]
 LogitBias = Annotated[
     list[str] | None,
-    typer.Option("--logit-bias", metavar="ID=VALUE", help="cli.option_logit_bias", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--logit-bias", metavar="ID=VALUE", help="cli.option_logit_bias", rich_help_panel=SAMPLING
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", help="cli.option_seed", rich_help_panel=SAMPLING)
+    int | None,
+    typer.Option("--seed", metavar="N", help="cli.option_seed", rich_help_panel=SAMPLING),
 ]
 
 
 def chosen(**options: Any) -> dict[str, Any]:
-    """The options that were given, as `Model.settings` takes them; the others are left to the checkpoint."""
+    """The options that were given, as `Model.settings` takes them; the others are left to the
+    checkpoint.
+    """
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if "logit_bias" in given:
         given["logit_bias"] = dict(map(_bias, given["logit_bias"]))
@@ -77,7 +106,9 @@ def chosen(**options: Any) -> dict[str, Any]:
 def one_of(option: str, value: str, choices: Collection[str]) -> str:
     """`value`, if it is a choice."""
     if value not in choices:
-        raise UnknownName("cli.no_such_choice", value, choices, option=option, choices=", ".join(choices))
+        raise UnknownName(
+            "cli.no_such_choice", value, choices, option=option, choices=", ".join(choices)
+        )
     return value
 
 

@@ -1,4 +1,6 @@
-"""What every command is given: the language, and where its words go. Answers to stdout, all else to stderr."""
+"""What every command is given: the language, and where its words go. Answers to stdout, all else to
+stderr.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Session:
         return _console(stderr=True)
 
     def answer(self, content: dict[str, Any]) -> None:
-        """The command's answer as one JSON object on a line of its own, in UTF-8 whatever the terminal's encoding."""
+        """The command's answer as one JSON object on a line of its own, in UTF-8 whatever the
+        terminal's encoding.
+        """
         line = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
         sys.stdout.flush()
         if hasattr(sys.stdout, "buffer"):
@@ -72,7 +76,8 @@ class Session:
         if error and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
         try:
-            print(label + sentence, file=sys.stderr, flush=True)
+            sys.stderr.write(label + sentence + "\n")
+            sys.stderr.flush()
         except OSError:  # nobody is listening
             return
 

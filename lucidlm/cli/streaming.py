@@ -25,7 +25,9 @@ class Streamed:
 
 
 def stream(steps: Generator[Step, None, None] | Any) -> Streamed:
-    """Write each step's text as it comes, and end the line. Ctrl-C ends the answer, not the program."""
+    """Write each step's text as it comes, and end the line. Ctrl-C ends the answer, not the
+    program.
+    """
     begun, parts, tokens, reason = time.perf_counter(), [], 0, "cancelled"
     try:
         for step in steps:
@@ -57,5 +59,7 @@ def summarize(session: Session, streamed: Streamed) -> None:
     if sys.stderr.isatty() and sys.stdout.isatty():
         rate = streamed.tokens / streamed.seconds if streamed.seconds else 0.0
         key = f"cli.stopped_{streamed.reason}"
-        summary = session.say("cli.summary", tokens=streamed.tokens, rate=f"{rate:.1f}", reason=session.say(key))
+        summary = session.say(
+            "cli.summary", tokens=streamed.tokens, rate=f"{rate:.1f}", reason=session.say(key)
+        )
         session.note(summary)

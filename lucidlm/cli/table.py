@@ -33,11 +33,14 @@ COMMANDS = {
         ),
     ),
     "translate": Entry(
-        module="generation", examples=('lucidlm translate "我很开心" --model Helsinki-NLP/opus-mt-zh-en',)
+        module="generation",
+        examples=('lucidlm translate "我很开心" --model Helsinki-NLP/opus-mt-zh-en',),
     ),
     "fill": Entry(
         module="generation",
-        examples=('lucidlm fill "The [MASK] sat on the mat." --model google-bert/bert-base-uncased',),
+        examples=(
+            'lucidlm fill "The [MASK] sat on the mat." --model google-bert/bert-base-uncased',
+        ),
     ),
     "tokenize": Entry(
         module="words",
@@ -66,6 +69,8 @@ COMMANDS = {
         module="store",
         examples=("lucidlm pull smollm2-135m", "lucidlm pull gemma3-270m --accept-license"),
     ),
-    "export": Entry(module="store", examples=("lucidlm export smollm2-135m smollm2 --dtype bfloat16",)),
+    "export": Entry(
+        module="store", examples=("lucidlm export smollm2-135m smollm2 --dtype bfloat16",)
+    ),
     "score": Entry(module="measure", examples=("lucidlm score book.txt --model smollm2-135m",)),
 }

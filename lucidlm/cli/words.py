@@ -22,7 +22,9 @@ VECTORS = "glove-6b-50d"
 def tokenize(
     ctx: typer.Context,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="cli.argument_text")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="cli.option_tokenizer")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="cli.option_tokenizer")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option("--kind", metavar="bpe|wordpiece|unigram", help="cli.option_kind")
     ] = None,
@@ -53,7 +55,9 @@ def tokenize(
 def analogy(
     ctx: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="WORDS", help="cli.argument_words")],
-    vectors: Annotated[str | None, typer.Option("--vectors", metavar="PATH", help="cli.option_vectors")] = None,
+    vectors: Annotated[
+        str | None, typer.Option("--vectors", metavar="PATH", help="cli.option_vectors")
+    ] = None,
     top: Annotated[int, typer.Option("--top", metavar="N", help="cli.option_neighbours")] = 5,
     as_json: o.Json = False,
 ) -> None:
@@ -61,7 +65,12 @@ def analogy(
     session: Session = ctx.obj
     for word in words:
         if word.startswith("--") and len(word) > 2:
-            raise LucidError("cli.no_such_option", command="lucidlm analogy", option=word, nearest="--vectors, --top")
+            raise LucidError(
+                "cli.no_such_option",
+                command="lucidlm analogy",
+                option=word,
+                nearest="--vectors, --top",
+            )
     from lucidlm.classical.vectors import WordVectors
 
     found = WordVectors.load(_vectors(vectors)).analogy(" ".join(words), top)
@@ -77,16 +86,25 @@ def analogy(
 
 
 def show_comparison(session: Session, text: str | None, as_json: bool) -> None:
-    """What the built-in vocabularies and the installed models need for a word and for a Chinese character."""
+    """What the built-in vocabularies and the installed models need for a word and for a Chinese
+    character.
+    """
     from lucidlm.text.compare import compare
 
     tokenizers = _all_tokenizers()
     rows = compare(tokenizers)
-    counts = {} if text is None else {n: len(t.encode(text, special=False)) for n, t in tokenizers.items()}
+    counts = (
+        {}
+        if text is None
+        else {n: len(t.encode(text, special=False)) for n, t in tokenizers.items()}
+    )
     if as_json:
         listed = [
             asdict(row)
-            | {"tokens_per_english_word": row.per_word, "tokens_per_chinese_character": row.per_character}
+            | {
+                "tokens_per_english_word": row.per_word,
+                "tokens_per_chinese_character": row.per_character,
+            }
             | ({} if text is None else {"tokens": counts[row.name]})
             for row in rows
         ]
@@ -97,7 +115,9 @@ def show_comparison(session: Session, text: str | None, as_json: bool) -> None:
     draw_comparison(session.out, session.say, rows, counts)
 
 
-def explanation_json(name: str, tokenizer: Tokenizer, explanation: TextExplanation) -> dict[str, Any]:
+def explanation_json(
+    name: str, tokenizer: Tokenizer, explanation: TextExplanation
+) -> dict[str, Any]:
     """Every stage of the way as plain values."""
     return {
         "tokenizer": name,
@@ -140,13 +160,15 @@ def _tokenizer(model: str | None, kind: str) -> tuple[str, Tokenizer]:
 
 
 def _all_tokenizers() -> dict[str, Tokenizer]:
-    """By name: the vocabularies that come with the package, then those of the models that are here."""
+    """By name: the package's own vocabularies, then those of the models that are here."""
     from lucidlm.api import open_tokenizer
     from lucidlm.checkpoint.catalogue import installed
     from lucidlm.text.builtin import KINDS, builtin
 
     found = {kind: builtin(kind) for kind in KINDS}
-    return found | {row.name: open_tokenizer(row.name) for row in installed() if row.name != VECTORS}
+    return found | {
+        row.name: open_tokenizer(row.name) for row in installed() if row.name != VECTORS
+    }
 
 
 def _vectors(path: str | None) -> Path:
@@ -158,5 +180,7 @@ def _vectors(path: str | None) -> Path:
 
     row = find(VECTORS)
     if not is_pulled(row):
-        raise CheckpointError("load.not_pulled", name=VECTORS, megabytes=row.download_bytes // 1_000_000)
+        raise CheckpointError(
+            "load.not_pulled", name=VECTORS, megabytes=row.download_bytes // 1_000_000
+        )
     return row.folder

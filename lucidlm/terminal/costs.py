@@ -1,4 +1,6 @@
-"""What a model costs, drawn: parameters by part, FLOPs and cache by context, training memory, and whether it fits here."""
+"""What a model costs, drawn: parameters by part, FLOPs and cache by context, training memory, and
+whether it fits here.
+"""
 
 from __future__ import annotations
 
@@ -48,26 +50,37 @@ def draw_cost(console: Console, say: Say, name: str, cost: Count, lang: str) -> 
     facts.add_row(say("terminal.training"), whole(training), size(training))
     console.print(Padding.indent(facts, 2))
     console.print()
-    contexts = columns(*map(say, ("terminal.context", "terminal.attention_flops", "terminal.cache")), right=(0, 1, 2))
+    contexts = columns(
+        *map(say, ("terminal.context", "terminal.attention_flops", "terminal.cache")),
+        right=(0, 1, 2),
+    )
     for context, attention in found["attention_flops_per_token"].items():
-        contexts.add_row(whole(int(context)), short(attention), size(found["kv_cache_bytes"][context]))
+        contexts.add_row(
+            whole(int(context)), short(attention), size(found["kv_cache_bytes"][context])
+        )
     console.print(Padding.indent(contexts, 2))
     console.print()
     for note in cost.notes(lang):
         paragraph(console, note, first="· ", indent=2, style="dim")
 
 
-def draw_here(console: Console, say: Say, machine: Machine, speed: float, fits: Mapping[str, Fit]) -> None:
+def draw_here(
+    console: Console, say: Say, machine: Machine, speed: float, fits: Mapping[str, Fit]
+) -> None:
     """This machine against the model, for each format of numbers."""
     console.print(Text("\n" + say("terminal.this_machine", cores=machine.cores), style="bold"))
     for name, fit in fits.items():
-        key = {True: "count.here_fits", False: "count.here_too_big", None: "count.here_unknown"}[fit.fits]
+        key = {True: "count.here_fits", False: "count.here_too_big", None: "count.here_unknown"}[
+            fit.fits
+        ]
         values = {"needed": size(fit.needed), "available": size(machine.available or 0)}
         style = {True: "green", False: "red", None: ""}[fit.fits]
         console.print(Text(f"  {name:9} ").append(say(key, **values), style=style))
         if fit.tokens_per_second is not None:
             rate = f"{fit.tokens_per_second:.3g}"
-            estimate = say("count.here_speed", rate=rate, bandwidth=size(speed), read=size(fit.read_per_token))
+            estimate = say(
+                "count.here_speed", rate=rate, bandwidth=size(speed), read=size(fit.read_per_token)
+            )
             paragraph(console, estimate, indent=12, style="dim")
         if fit.fits_gpu is not None:
             gpu = max(machine.gpus, key=lambda gpu: gpu.memory)

@@ -28,8 +28,12 @@ def draw_models(console: Console, say: Say, rows: Sequence[tuple[Row, bool, str]
     name = max(len(row.name) for row, _, _ in rows)
     for row, installed, about in rows:
         line = Text("✓ ", style="bold green") if installed else Text("· ", style="dim")
-        line.append(row.name.ljust(name), style="not dim bold").append(f"  {size(row.download_bytes):>8}", style="not dim")
-        line.append("   " + (say("terminal.installed") if installed else say("terminal.not_installed")))
+        line.append(row.name.ljust(name), style="not dim bold").append(
+            f"  {size(row.download_bytes):>8}", style="not dim"
+        )
+        line.append(
+            "   " + (say("terminal.installed") if installed else say("terminal.not_installed"))
+        )
         console.print(line.append(f"   {row.licence}", style="not bold dim"))
         paragraph(console, about, indent=2)
         console.print()
@@ -40,7 +44,9 @@ def draw_presets(console: Console, say: Say, sizes: Mapping[str, int]) -> None:
     """Names that `count` knows without any file."""
     table = columns(say("terminal.name"), say("terminal.parameters"), "", right=(1, 2))
     for name, parameters in sizes.items():
-        table.add_row(Text(name, style="bold"), whole(parameters), Text(short(parameters), style="dim"))
+        table.add_row(
+            Text(name, style="bold"), whole(parameters), Text(short(parameters), style="dim")
+        )
     console.print(table)
 
 
@@ -51,9 +57,15 @@ def draw_blanks(console: Console, say: Say, text: str, blanks: Sequence[Blank]) 
         console.print(Text("\n" + say("terminal.blank", index=at), style="bold"))
         table = columns("", "", "", right=(2,))
         for word, share in blank.words:
-            table.add_row(Text(f"  {marked(word)}"), Text(bar(share, BAR), style="cyan"), percent(share))
+            table.add_row(
+                Text(f"  {marked(word)}"), Text(bar(share, BAR), style="cyan"), percent(share)
+            )
         rest = max(0.0, 1 - sum(share for _, share in blank.words))
-        table.add_row(Text("  " + say("terminal.all_others"), style="dim"), Text(bar(rest, BAR), style="dim"), percent(rest))
+        table.add_row(
+            Text("  " + say("terminal.all_others"), style="dim"),
+            Text(bar(rest, BAR), style="dim"),
+            percent(rest),
+        )
         console.print(table)
 
 
@@ -65,7 +77,10 @@ def draw_analogy(console: Console, say: Say, found: Analogy) -> None:
     console.print()
     inputs = {term.word.lower() for term in found.terms}
     both = Table.grid(padding=(0, 6, 0, 0))
-    both.add_row(Text(say("terminal.nearest_all"), style="dim"), Text(say("terminal.nearest_others"), style="dim"))
+    both.add_row(
+        Text(say("terminal.nearest_all"), style="dim"),
+        Text(say("terminal.nearest_others"), style="dim"),
+    )
     both.add_row(_neighbours(found.nearest, inputs), _neighbours(found.nearest_others, inputs))
     console.print(both)
 
@@ -79,13 +94,25 @@ def _neighbours(found: Sequence[Neighbour], inputs: set[str]) -> Table:
     return table
 
 
-def draw_comparison(console: Console, say: Say, rows: Sequence[Cost], counts: Mapping[str, int]) -> None:
+def draw_comparison(
+    console: Console, say: Say, rows: Sequence[Cost], counts: Mapping[str, int]
+) -> None:
     """What each vocabulary needs for a word and for a Chinese character."""
-    heads = ["terminal.name", "terminal.kind", "terminal.vocabulary", "terminal.per_word", "terminal.per_character"]
-    table = columns(*map(say, heads), *([say("terminal.this_text")] if counts else []), right=(2, 3, 4, 5))
+    heads = [
+        "terminal.name",
+        "terminal.kind",
+        "terminal.vocabulary",
+        "terminal.per_word",
+        "terminal.per_character",
+    ]
+    table = columns(
+        *map(say, heads), *([say("terminal.this_text")] if counts else []), right=(2, 3, 4, 5)
+    )
     for row in rows:
         cells = [row.kind, whole(row.vocab_size), f"{row.per_word:.2f}", f"{row.per_character:.2f}"]
-        table.add_row(Text(row.name, style="bold"), *cells, *([whole(counts[row.name])] if counts else []))
+        table.add_row(
+            Text(row.name, style="bold"), *cells, *([whole(counts[row.name])] if counts else [])
+        )
     console.print(table)
     if rows:
         words, characters = rows[0].english_words, rows[0].chinese_characters
@@ -104,4 +131,8 @@ def draw_score(console: Console, say: Say, scored: Score) -> None:
     if scored.impossible.size:
         table.add_row(say("terminal.impossible"), whole(scored.impossible.size))
     console.print(table)
-    console.print(Text("\n" + say("terminal.windows", window=scored.window, stride=scored.stride), style="dim"))
+    console.print(
+        Text(
+            "\n" + say("terminal.windows", window=scored.window, stride=scored.stride), style="dim"
+        )
+    )

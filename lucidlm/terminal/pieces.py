@@ -1,4 +1,6 @@
-"""How a text became pieces, drawn stage by stage; a part of a character is named as such, never shown as a broken one."""
+"""How a text became pieces, drawn stage by stage; a part of a character is named as such, never
+shown as a broken one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def draw_explanation(
 ) -> None:
     """All stages from the text to its ids."""
     size, pieces = whole(tokenizer.vocab_size), explanation.pieces
-    console.print(Text(say("terminal.tokenizer", name=name, kind=tokenizer.kind, size=size), style="dim"))
+    console.print(
+        Text(say("terminal.tokenizer", name=name, kind=tokenizer.kind, size=size), style="dim")
+    )
     _heading(console, 1, say("terminal.text"))
     _line(console, marked(explanation.text))
     _heading(console, 2, say("terminal.normalized"))
@@ -35,7 +39,11 @@ def draw_explanation(
     else:
         _line(console, marked(explanation.normalized))
         for change in explanation.changes:
-            line = Text(f"    {marked(change.before) or '∅'}").append(" → ", style="dim").append(marked(change.after) or "∅")
+            line = (
+                Text(f"    {marked(change.before) or '∅'}")
+                .append(" → ", style="dim")
+                .append(marked(change.after) or "∅")
+            )
             console.print(line)
     _heading(console, 3, say("terminal.pretokens"))
     _line(console, CUT.join(marked(pretoken.text) for pretoken in explanation.pretokens))
@@ -43,11 +51,19 @@ def draw_explanation(
     for pretoken in explanation.pretokens:
         _draw_cutting(console, say, tokenizer, pretoken)
     _heading(console, 5, say("terminal.pieces", count=len(pieces)))
-    table = columns("", *map(say, ("terminal.label", "terminal.piece", "terminal.bytes", "terminal.id")), right=(0, 4))
+    table = columns(
+        "",
+        *map(say, ("terminal.label", "terminal.piece", "terminal.bytes", "terminal.id")),
+        right=(0, 4),
+    )
     for at, piece in enumerate(pieces):
         data = piece.bytes.hex(" ").upper()
         table.add_row(
-            Text(str(at), style="dim"), Text(labelled(piece.label), style="green"), Text(marked(piece.text)), data, str(piece.id)
+            Text(str(at), style="dim"),
+            Text(labelled(piece.label), style="green"),
+            Text(marked(piece.text)),
+            data,
+            str(piece.id),
         )
     console.print(Padding.indent(table, 2))
 
@@ -59,8 +75,17 @@ def _draw_cutting(console: Console, say: Say, tokenizer: Tokenizer, pretoken: Pr
     if isinstance(steps, Merges):
         console.print(title)
         for rank, left, right, result in merge_labels(tokenizer, steps):
-            line = Text(f"    {left}").append(" + ", style="dim").append(right).append(" → ", style="dim")
-            console.print(line.append(result, style="green").append(f"   {say('terminal.rank', rank=rank)}", style="dim"))
+            line = (
+                Text(f"    {left}")
+                .append(" + ", style="dim")
+                .append(right)
+                .append(" → ", style="dim")
+            )
+            console.print(
+                line.append(result, style="green").append(
+                    f"   {say('terminal.rank', rank=rank)}", style="dim"
+                )
+            )
         if not steps.merges:
             console.print(Text(f"    {say('terminal.no_merge')}", style="dim"))
         return
@@ -70,17 +95,28 @@ def _draw_cutting(console: Console, say: Say, tokenizer: Tokenizer, pretoken: Pr
         return
     elif isinstance(steps, Lattice):
         title.append("  ").append(_path(steps.best), style="green")
-        title.append(f"  {say('terminal.log_probability', value=f'{steps.best.score:.2f}')}", style="dim")
+        title.append(
+            f"  {say('terminal.log_probability', value=f'{steps.best.score:.2f}')}", style="dim"
+        )
         if steps.runner_up is not None:
-            other = say("terminal.runner_up", path=_path(steps.runner_up), value=f"{steps.runner_up.score:.2f}")
+            other = say(
+                "terminal.runner_up",
+                path=_path(steps.runner_up),
+                value=f"{steps.runner_up.score:.2f}",
+            )
             title.append(f"\n    {other}", style="dim")
     else:
-        title.append("  " + say("terminal.special" if pretoken.special else "terminal.whole_entry"), style="dim")
+        title.append(
+            "  " + say("terminal.special" if pretoken.special else "terminal.whole_entry"),
+            style="dim",
+        )
     console.print(title)
 
 
 def merge_labels(tokenizer: Tokenizer, steps: Merges) -> Iterator[tuple[int, str, str, str]]:
-    """(rank, left, right, result) of each merge in order, labelled by what the neighbours make of the bytes."""
+    """(rank, left, right, result) of each merge in order, labelled by what the neighbours make of
+    the bytes.
+    """
     symbols = dict(enumerate(steps.start))
     names = _labels(tokenizer, symbols)
     for merge in steps.merges:
@@ -95,7 +131,9 @@ def merge_labels(tokenizer: Tokenizer, steps: Merges) -> Iterator[tuple[int, str
 
 def _labels(tokenizer: Tokenizer, symbols: dict[int, str]) -> list[str]:
     ids = (tokenizer.backend.token_to_id(symbol) for symbol in symbols.values())
-    return [labelled(label) for label in labels([tokenizer.own_bytes(id) for id in ids])]
+    data = [tokenizer.own_bytes(id) for id in ids if id is not None]
+    assert len(data) == len(symbols), "every symbol is an entry"
+    return [labelled(label) for label in labels(data)]
 
 
 def _draw_matches(console: Console, say: Say, steps: LongestMatch) -> None:
@@ -106,7 +144,12 @@ def _draw_matches(console: Console, say: Say, steps: LongestMatch) -> None:
             misses += 1
             continue
         line = Text(f"    {marked(tried.piece)}", style="green")
-        console.print(line.append(f"   {say('terminal.misses', count=misses)}" if misses else "", style="not green dim"))
+        console.print(
+            line.append(
+                f"   {say('terminal.misses', count=misses)}" if misses else "",
+                style="not green dim",
+            )
+        )
         misses = 0
     if steps.unknown:
         console.print(Text(f"    {say('terminal.unknown_word')}", style="yellow"))

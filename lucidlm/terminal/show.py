@@ -1,4 +1,6 @@
-"""Small things to draw with: numbers as people read them, bars, and text that cannot harm a terminal."""
+"""Small things to draw with: numbers as people read them, bars, and text that cannot harm a
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
-PART, JOIN = re.compile(r". [1-4](?:-[1-4])?/[2-4] \([0-9A-F ]+\)"), " + "  # as labels names a part of a character
+PART, JOIN = (
+    re.compile(r". [1-4](?:-[1-4])?/[2-4] \([0-9A-F ]+\)"),
+    " + ",
+)  # as labels names a part of a character
 VISIBLE = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
 def harmless(text: str) -> str:
-    """`text` for a terminal: line breaks and tabs stay, other control characters show as escapes."""
+    """`text` for a terminal: line breaks and tabs stay, other controls show as escapes."""
     return "".join(c if c in "\n\t" or not _controls(c) else _escaped(c) for c in text)
 
 
@@ -28,7 +33,9 @@ def marked(text: str) -> str:
 
 
 def labelled(label: str) -> str:
-    """A token's label (`lucidlm.text.spelling.labels`) on one line: of "好 1/3 (E5)" only what is text is marked."""
+    """A token's label (`lucidlm.text.spelling.labels`) on one line: of "好 1/3 (E5)" only what is
+    text is marked.
+    """
     found, at = [], 0
     for part in PART.finditer(label):
         found += [label[at : part.start()].removesuffix(JOIN), part.group()]
@@ -38,7 +45,9 @@ def labelled(label: str) -> str:
 
 
 def bar(share: float, columns: int) -> str:
-    """A bar of at most `columns` columns, drawn to an eighth of one; anything above 0 leaves a trace."""
+    """A bar of at most `columns` columns, drawn to an eighth of one; anything above 0 leaves a
+    trace.
+    """
     eighths = round(max(0.0, min(1.0, share)) * columns * 8)
     whole, part = divmod(max(eighths, 1 if share > 0 else 0), 8)
     return "█" * whole + (BLOCKS[part] if part else "")
@@ -54,7 +63,11 @@ def number(value: float) -> str:
     """About four digits of a measured value."""
     if value == 0:
         return "0"
-    return f"{value:.4g}" if abs(value) >= 1e5 or abs(value) < 1e-3 else f"{value:.{4 if abs(value) < 1 else 3}f}"
+    return (
+        f"{value:.4g}"
+        if abs(value) >= 1e5 or abs(value) < 1e-3
+        else f"{value:.{4 if abs(value) < 1 else 3}f}"
+    )
 
 
 def whole(value: float) -> str:
@@ -85,8 +98,12 @@ def vector(values: Iterable[float]) -> str:
     return " ".join(f"{value:7.3f}" if abs(value) < 100 else f"{value:7.5g}" for value in values)
 
 
-def paragraph(console: Console, sentence: str, *, first: str = "", indent: int = 0, style: str = "") -> None:
-    """`sentence` in lines that begin `indent` columns from the left, the first of them with `first` there."""
+def paragraph(
+    console: Console, sentence: str, *, first: str = "", indent: int = 0, style: str = ""
+) -> None:
+    """`sentence` in lines that begin `indent` columns from the left, the first of them with `first`
+    there.
+    """
     from rich.text import Text
 
     start = first or " " * indent
@@ -116,7 +133,9 @@ def columns(*headings: str, right: Sequence[int] = ()) -> Table:
 def _controls(character: str) -> bool:
     """Control characters of C0 and C1, and those that turn the direction of writing."""
     code = ord(character)
-    return code < 0x20 or 0x7F <= code < 0xA0 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    return (
+        code < 0x20 or 0x7F <= code < 0xA0 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+    )
 
 
 def _escaped(character: str) -> str:

@@ -1,4 +1,6 @@
-"""The six stages of one new word, drawn: input vector, attention, add & norm, feed-forward, output vector, the choice."""
+"""The six stages of one new word, drawn: input vector, attention, add & norm, feed-forward, output
+vector, the choice.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from rich.text import Text
 
 from lucidlm.generate import Sampled, Step
 from lucidlm.generate.sampling import REASONS
-from lucidlm.terminal.show import bar, columns, labelled, marked, number, paragraph, percent, vector, whole
+from lucidlm.terminal.show import (
+    bar,
+    columns,
+    labelled,
+    marked,
+    number,
+    paragraph,
+    percent,
+    vector,
+    whole,
+)
 from lucidlm.terminal.steps import LayerStages, Link, Stages, Vector, spread
 
 if TYPE_CHECKING:
@@ -45,7 +57,9 @@ class Drawing:
 
     def word(self, word: Word) -> None:
         """All there is to see about one new word."""
-        title = self.say("terminal.word", index=word.step.index + 1, token=labelled(word.labels[-1]))
+        title = self.say(
+            "terminal.word", index=word.step.index + 1, token=labelled(word.labels[-1])
+        )
         self.console.print()
         self.console.print(Rule(Text(title, style="bold cyan"), align="left", style="cyan"))
         if word.stages is None:
@@ -80,32 +94,44 @@ class Drawing:
         for link in links:
             line.append("  ").append(labelled(labels[link.position]), style="green")
             line.append(f"·{link.position}", style="dim")
-            line.append(f" {link.weight:.2f}").append(self.say("terminal.head", head=link.head), style="dim")
+            line.append(f" {link.weight:.2f}").append(
+                self.say("terminal.head", head=link.head), style="dim"
+            )
         self.console.print(line)
 
     def add_norm(self, stages: Stages) -> None:
         self.heading(3, "terminal.stage_add_norm", self.shown(stages))
-        heads = ("terminal.layer", "terminal.before", "terminal.attention_adds", "terminal.sum", "terminal.normed")
+        heads = (
+            "terminal.layer",
+            "terminal.before",
+            "terminal.attention_adds",
+            "terminal.sum",
+            "terminal.normed",
+        )
         table = columns(*map(self.say, heads), right=(1, 2, 3))
         for layer in self.chosen(stages):
             lengths = (layer.before, layer.attention_added, layer.sum)
-            table.add_row(str(layer.layer), *(number(v.length) for v in lengths), self.first(layer.normed))
+            table.add_row(
+                str(layer.layer), *(number(v.length) for v in lengths), self.first(layer.normed)
+            )
             if layer.source_added is not None and layer.source_sum is not None:
                 source = (layer.source_added, layer.source_sum)
-                table.add_row(self.say("terminal.source"), "", *(number(v.length) for v in source), "")
+                table.add_row(
+                    self.say("terminal.source"), "", *(number(v.length) for v in source), ""
+                )
         self.console.print(Padding.indent(table, 2))
 
     def feedforward(self, stages: Stages) -> None:
         self.heading(4, "terminal.stage_feedforward", self.shown(stages))
         units = self.say("terminal.strongest", units=whole(stages.layers[0].units))
-        table = columns(
-            self.say("terminal.layer"), units, self.say("terminal.adds"), self.say("terminal.length_after"),
-            self.say("terminal.after"), right=(2, 3),
-        )  # fmt: skip
+        heads = map(self.say, ("terminal.adds", "terminal.length_after", "terminal.after"))
+        table = columns(self.say("terminal.layer"), units, *heads, right=(2, 3))
         for layer in self.chosen(stages):
             table.add_row(
                 str(layer.layer),
-                "  ".join(f"#{unit.index} {number(unit.value)}" for unit in layer.strongest[: self.units]),
+                "  ".join(
+                    f"#{unit.index} {number(unit.value)}" for unit in layer.strongest[: self.units]
+                ),
                 number(layer.feedforward_added.length),
                 number(layer.after.length),
                 self.first(layer.after),
@@ -119,23 +145,32 @@ class Drawing:
     def probabilities(self, word: Word) -> None:
         """The likeliest words of the model's own distribution, and the sum of all the others."""
         sampled = word.step.sampled
-        self.heading(6, "terminal.stage_probabilities", self.say("terminal.whole_vocabulary", size=whole(sampled.logits.size)))
+        self.heading(
+            6,
+            "terminal.stage_probabilities",
+            self.say("terminal.whole_vocabulary", size=whole(sampled.logits.size)),
+        )
         changed = _changed(sampled)
         table = columns("", "", "", "", *([""] if changed else []), right=(2, 3, 4))
         room = max(10, min(50, self.console.width - (66 if changed else 52)))
         top = sampled.alternatives(TOP)
         for (id, share), option in zip(top, word.options, strict=True):
             style = "bold green" if id == word.step.id else ""
-            row = [Text(marked(option), style=style), Text(bar(share, room), style="cyan"), percent(share)]
-            row.append(self.say("terminal.logit", value=number(float(sampled.logits[id]))))
-            table.add_row(*row, *([self.after(sampled, id)] if changed else []))
+            table.add_row(
+                Text(marked(option), style=style),
+                Text(bar(share, room), style="cyan"),
+                percent(share),
+                self.say("terminal.logit", value=number(float(sampled.logits[id]))),
+                *([self.after(sampled, id)] if changed else []),
+            )
         others = sampled.logits.size - len(top)
         if others:
             rest = max(0.0, 1 - sum(share for _, share in top))
             label = Text(self.say("terminal.others", count=whole(others)), style="dim")
             after = 1 - sum(float(sampled.probabilities[id]) for id, _ in top) if changed else 0.0
-            row = [label, Text(bar(rest, room), style="dim"), percent(rest), ""]
-            table.add_row(*row, *([f"→ {percent(max(0.0, after))}"] if changed else []))
+            drawn = Text(bar(rest, room), style="dim")
+            left = [f"→ {percent(max(0.0, after))}"] if changed else []
+            table.add_row(label, drawn, percent(rest), "", *left)
         self.console.print(Padding.indent(table, 2))
 
     def after(self, sampled: Sampled, id: int) -> str:
@@ -159,13 +194,23 @@ class Drawing:
             return
         self.line(self.say("terminal.temperature", value=f"{settings.temperature:g}"))
         for reason, count in _cuts(sampled):
-            self.line(self.say("terminal.cut", reason=self.say(f"terminal.reason_{reason}"), count=whole(count)))
+            self.line(
+                self.say(
+                    "terminal.cut", reason=self.say(f"terminal.reason_{reason}"), count=whole(count)
+                )
+            )
         high = float(sampled.cdf[word.step.id])
         low = high - float(sampled.probabilities[word.step.id])
         kept = whole(int(sampled.kept.sum()))
         self.line(self.say("terminal.kept", count=kept))
         self.line(
-            self.say("terminal.drawn", draw=f"{sampled.draw:.6f}", low=f"{low:.6f}", high=f"{high:.6f}", token=token)
+            self.say(
+                "terminal.drawn",
+                draw=f"{sampled.draw:.6f}",
+                low=f"{low:.6f}",
+                high=f"{high:.6f}",
+                token=token,
+            )
         )
 
     def heading(self, index: int, key: str, remark: str = "") -> None:
@@ -178,7 +223,12 @@ class Drawing:
         paragraph(self.console, sentence, indent=2)
 
     def described(self, value: Vector) -> str:
-        return self.say("terminal.vector", size=value.size, first=vector(value.first).strip(), length=number(value.length))
+        return self.say(
+            "terminal.vector",
+            size=value.size,
+            first=vector(value.first).strip(),
+            length=number(value.length),
+        )
 
     def first(self, value: Vector) -> str:
         return vector(value.first[: self.values]) + " …"
@@ -199,11 +249,17 @@ class Drawing:
 def _changed(sampled: Sampled) -> bool:
     """Whether the choice was made from other probabilities than the model's own."""
     return sampled.draw is not None and (
-        sampled.settings.temperature != 1 or sampled.penalised is not sampled.logits or not sampled.kept.all()
+        sampled.settings.temperature != 1
+        or sampled.penalised is not sampled.logits
+        or not sampled.kept.all()
     )
 
 
 def _cuts(sampled: Sampled) -> list[tuple[str, int]]:
     """How many candidates each reason took out of the race."""
-    counts = [(reason, int((sampled.reasons == at).sum())) for at, reason in enumerate(REASONS) if reason is not None]
+    counts = [
+        (reason, int((sampled.reasons == at).sum()))
+        for at, reason in enumerate(REASONS)
+        if reason is not None
+    ]
     return [(reason, count) for reason, count in counts if count]

@@ -1,7 +1,8 @@
-"""What a forward pass did for its last position: collected by a tracer while the model runs, for `run --steps`.
+"""What a forward pass did for its last position: collected by a tracer while the model runs, for
+`run --steps`.
 
-Every number is one that passed through the model; nothing is averaged. Works on any engine whose taps name their values
-as `lucidlm.model` does.
+Every number is one that passed through the model; nothing is averaged. Works on any engine whose
+taps name their values as `lucidlm.model` does.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ NAMES = (
     "feedforward_norm.output.output",
     "residual_out",
 )
-WANTED = re.compile(r"(?:decoder\.)?(?:layers\.\d+\.(?:" + "|".join(map(re.escape, NAMES)) + r")|final_norm\.output)")
+WANTED = re.compile(
+    r"(?:decoder\.)?(?:layers\.\d+\.(?:"
+    + "|".join(map(re.escape, NAMES))
+    + r")|final_norm\.output)"
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Unit:
-    """One of the widened values inside a feed-forward, after the activation (and the gate, where there is one)."""
+    """One of the widened values inside a feed-forward, after the activation (and the gate, where
+    there is one).
+    """
 
     index: int
     value: float
@@ -76,7 +83,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class LayerStages:
-    """One layer's work on the last position. `sum` is the residual stream plus `attention_added`, before any norm behind
+    """One layer's work on the last position. `sum` is the residual stream plus `attention_added`,
+    before any norm behind
     it; `source_sum` the same for attention to an encoder's output.
     """
 
@@ -106,7 +114,7 @@ class Stages:
 
 @dataclass
 class Collector:
-    """A tracer that keeps the last position of what `Stages` needs, from the newest forward pass."""
+    """A tracer that keeps the last position of what `Stages` needs, of the newest pass."""
 
     seen: dict[str, Array] = field(default_factory=dict)
 
@@ -124,12 +132,17 @@ class Collector:
             return None
         layers = tuple(self._layer(layer) for layer in range(count))
         output = self.seen.get("final_norm.output")
-        return Stages(layers[0].before, layers, layers[-1].after if output is None else Vector.of(output))
+        return Stages(
+            layers[0].before, layers, layers[-1].after if output is None else Vector.of(output)
+        )
 
     def _layer(self, layer: int) -> LayerStages:
         def get(*names: str) -> Array | None:
             """The first of these that the layer has."""
-            return next((self.seen[at] for name in names if (at := f"layers.{layer}.{name}") in self.seen), None)
+            return next(
+                (self.seen[at] for name in names if (at := f"layers.{layer}.{name}") in self.seen),
+                None,
+            )
 
         def need(*names: str) -> Array:
             value = get(*names)
@@ -140,7 +153,11 @@ class Collector:
         cross = get("cross_attention.pattern")
         crossed = get("cross_attention_norm.output.output", "cross_attention.output")
         strongest = np.argsort(-np.abs(inner), kind="stable")[:UNITS]
-        read = get("feedforward_norm.input.output", "cross_attention_norm.residual.output", "attention_norm.residual.output")
+        read = get(
+            "feedforward_norm.input.output",
+            "cross_attention_norm.residual.output",
+            "attention_norm.residual.output",
+        )
         summed, source_sum = need("attention_norm.added"), get("cross_attention_norm.added")
         return LayerStages(
             layer=layer,
@@ -154,7 +171,9 @@ class Collector:
             normed=Vector.of(summed if read is None else read),
             units=inner.size,
             strongest=tuple(Unit(int(i), float(inner[i])) for i in strongest),
-            feedforward_added=Vector.of(need("feedforward_norm.output.output", "feedforward.output")),
+            feedforward_added=Vector.of(
+                need("feedforward_norm.output.output", "feedforward.output")
+            ),
             after=Vector.of(need("residual_out")),
         )
 
@@ -177,6 +196,6 @@ def _links(pattern: Array) -> tuple[Link, ...]:
 def _array(value: Any) -> Array:
     """A tensor or array, copied; bfloat16, which NumPy does not have, becomes float32."""
     try:
-        return np.array(value)
+        return np.asarray(value).copy()
     except TypeError:
-        return np.array(value.float())
+        return np.asarray(value.float()).copy()

@@ -1,4 +1,6 @@
-"""Lines of text by the width that characters really have on a terminal. No rich: `--help` must be quick."""
+"""Lines of text by the width that characters really have on a terminal. No rich: `--help` must be
+quick.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ PIECE = re.compile(rf"\s+|[{OPENING}]*(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|.
 
 
 def wrap(sentence: str, width: int) -> str:
-    """`sentence` in lines of at most `width` columns: broken at spaces and between Chinese characters."""
+    """`sentence` in lines of at most `width` columns: broken at spaces and between Chinese
+    characters.
+    """
     lines = []
     for paragraph in sentence.split("\n"):
         line = ""
@@ -28,6 +32,10 @@ def wrap(sentence: str, width: int) -> str:
 def columns(string: str) -> int:
     """How many columns of a terminal `string` takes."""
     return sum(
-        2 if unicodedata.east_asian_width(character) in "WF" else 0 if unicodedata.combining(character) else 1
+        2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 0
+        if unicodedata.combining(character)
+        else 1
         for character in string
     )

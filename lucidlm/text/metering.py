@@ -20,6 +20,7 @@ from lucidlm.errors import TemplateError
 MAX_VALUE = 2_000_000  # characters and elements in one value, written out
 MAX_WORK = 64_000_000  # the same, over everything made and read in one rendering
 MAX_SECONDS = 2.0
+NODE = 8  # what an element weighs beside its characters
 MAX_BITS = 4096  # of a whole number
 
 
@@ -44,7 +45,7 @@ class Budget:
         total, stack = 0, [value]
         while stack:
             item = stack.pop()
-            total += 1
+            total += NODE
             if isinstance(item, str):
                 total += len(item)
             elif isinstance(item, dict):

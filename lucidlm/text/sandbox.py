@@ -81,11 +81,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             " concat": self._concat,
             " made": self._made,
         }
-        self.tests = {name: TESTS[name] for name in SHALLOW_TESTS.split()}
-        deep_tests: dict[str, Callable[..., Any]] = {
-            name: TESTS[name] for name in DEEP_TESTS.split()
-        }
-        self.tests |= {name: self._metered(test, deep=True) for name, test in deep_tests.items()}
+        known: dict[str, Any] = dict(TESTS)
+        self.tests = {name: known[name] for name in SHALLOW_TESTS.split()}
+        self.tests |= {name: self._metered(known[name], deep=True) for name in DEEP_TESTS.split()}
         functions: dict[str, Callable[..., Any]] = {
             "range": safe_range,
             "dict": lambda *args, **kwargs: dict(*args, **kwargs),
