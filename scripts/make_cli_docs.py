@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/zh/cli.md from the program's own help. A test fails when they are not current."""
+"""Writes docs/cli.md and docs/zh/cli.md from the program's help; a test holds them current."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ TITLES = {"en": "The command line", "zh": "命令行"}
 JSON_TITLES = {"en": "With --json", "zh": "使用 --json 时"}
 JSON = {
     "en": (
-        "Every command with `--json` prints one JSON object on one line of stdout, in UTF-8, and nothing else "
-        "(`chat`: one for each line that it reads). When something goes wrong stdout stays empty; the sentence is on stderr.",
-        "`run`, `chat` and `translate`: `model`, `prompt`, `text`, `tokens`, `prompt_tokens`, `seconds`, "
-        "`tokens_per_second`, `stop_reason` (`end`, `stop`, `length` or `context`).",
-        "A token has `id`, `text`, `bytes` (a list of numbers from 0 to 255), `probability` and `alternatives`: "
-        "the five likeliest, each with `id`, `text` and `probability`. Probabilities are the model's own, "
-        "over the whole vocabulary and before every sampling setting. "
-        "A token that is only part of a character shows its bytes as escapes: `\\xE5`.",
-        "With `--steps` a token also has `stages`, or null where the model has none, and `draw`, the random number.",
+        "Every command with `--json` prints one JSON object on one line of stdout, in UTF-8, and "
+        "nothing else (`chat`: one for each line that it reads). When something goes wrong stdout "
+        "stays empty; the sentence is on stderr.",
+        "`run`, `chat` and `translate`: `model`, `prompt`, `text`, `tokens`, `prompt_tokens`, "
+        "`seconds`, `tokens_per_second`, `stop_reason` (`end`, `stop`, `length` or `context`).",
+        "A token has `id`, `text`, `bytes` (a list of numbers from 0 to 255), `probability` and "
+        "`alternatives`: the five likeliest, each with `id`, `text` and `probability`. "
+        "Probabilities are the model's own, over the whole vocabulary and before every sampling "
+        "setting. A token that is only part of a character shows its bytes as escapes: `\\xE5`.",
+        "With `--steps` a token also has `stages`, or null where the model has none, and `draw`, "
+        "the random number.",
     ),
     "zh": (
         "每个命令加上 `--json` 后，只在标准输出上打印一行 UTF-8 编码的 JSON 对象，别无其他"
         "（`chat` 每读一行打印一个）。出错时标准输出为空，错误信息写在标准错误中。",
-        "`run`、`chat` 和 `translate`：`model`、`prompt`、`text`、`tokens`、`prompt_tokens`、`seconds`、"
-        "`tokens_per_second`、`stop_reason`（`end`、`stop`、`length` 或 `context`）。",
-        "每个词元有 `id`、`text`、`bytes`（0 到 255 的数字列表）、`probability` 和 `alternatives`："
-        "最可能的五个，各有 `id`、`text` 和 `probability`。概率是模型自己的，"
+        "`run`、`chat` 和 `translate`：`model`、`prompt`、`text`、`tokens`、`prompt_tokens`、"
+        "`seconds`、`tokens_per_second`、`stop_reason`（`end`、`stop`、`length` 或 `context`）。",
+        "每个词元有 `id`、`text`、`bytes`（0 到 255 的数字列表）、`probability` 和 "
+        "`alternatives`：最可能的五个，各有 `id`、`text` 和 `probability`。概率是模型自己的，"
         "在整个词表上计算，不受任何采样设置影响。"
         "只是字的一部分的词元，其字节显示为转义：`\\xE5`。",
         "加上 `--steps` 后，词元还有 `stages`（没有这些阶段的模型为 null）和抽到的随机数 `draw`。",

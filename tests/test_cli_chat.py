@@ -69,7 +69,11 @@ def test_turns_are_remembered_and_can_be_forgotten(
     assert [answer["prompt"] for answer in answers] == ["The cat", "sat on", "the mat"]
     assert all(len(answer["tokens"]) <= 3 for answer in answers)
     roles = [[message["role"] for message in messages] for messages in asked]
-    assert roles == [["system", "user"], ["system", "user", "assistant", "user"], ["system", "user"]]
+    assert roles == [
+        ["system", "user"],
+        ["system", "user", "assistant", "user"],
+        ["system", "user"],
+    ]
     assert asked[1][2]["content"] == answers[0]["text"].strip()
     assert err.splitlines() == ["What was said is forgotten."]
 
@@ -77,7 +81,10 @@ def test_turns_are_remembered_and_can_be_forgotten(
 def test_a_pipe_is_answered_line_by_line(
     folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    assert talk(monkeypatch, "The cat\n/what", "--model", folders["chat"], "--max-new-tokens", "4") == 0
+    assert (
+        talk(monkeypatch, "The cat\n/what", "--model", folders["chat"], "--max-new-tokens", "4")
+        == 0
+    )
     out, err = capsys.readouterr()
     messages = [{"role": "user", "content": "The cat"}]
     expected = api.load(folders["chat"]).chat(messages, max_new_tokens=4).text
@@ -167,7 +174,16 @@ def terminal(folders: dict[str, str]) -> Iterator[Terminal]:
         pytest.skip("needs a pseudo-terminal")
     screen, seat = pty.openpty()
     before = termios.tcgetattr(seat)
-    command = [sys.executable, "-c", SLOW, "chat", "--model", folders["chat"], "--max-new-tokens", "30"]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW,
+        "chat",
+        "--model",
+        folders["chat"],
+        "--max-new-tokens",
+        "30",
+    ]
     environment = os.environ | {"TERM": "xterm", "LUCIDLM_LANG": "en"}
     process = subprocess.Popen(
         command, stdin=seat, stdout=seat, stderr=seat, env=environment, start_new_session=True,
@@ -185,6 +201,7 @@ def terminal(folders: dict[str, str]) -> Iterator[Terminal]:
         os.close(seat)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_then_leaves(terminal: Terminal) -> None:
     terminal.wait_for(b"/quit")
     terminal.wait_for(b"> ")
@@ -202,9 +219,8 @@ def test_ctrl_c_stops_the_answer_and_then_leaves(terminal: Terminal) -> None:
     assert terminal.process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_ctrl_d_leaves(terminal: Terminal) -> None:
     terminal.wait_for(b"> ")
     terminal.type("\x04")
     assert terminal.process.wait(20) == 0
-
-

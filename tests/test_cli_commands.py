@@ -1,10 +1,11 @@
-"""The commands that need no running model: tokenize, analogy, count, models, pull, export; and score."""
+"""The commands around a model: tokenize, analogy, count, models, pull, export and score."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def vectors(tmp_path: Path) -> str:
     """Five words on a plane: king - man + woman lies nearest to king itself, then to queen."""
-    rows = {"king": (3, 0.5), "man": (1, 0), "woman": (1, 0.8), "queen": (2.5, 2.2), "apple": (-1, 1)}
+    rows = {
+        "king": (3, 0.5),
+        "man": (1, 0),
+        "woman": (1, 0.8),
+        "queen": (2.5, 2.2),
+        "apple": (-1, 1),
+    }
     path = tmp_path / "vectors.txt"
     path.write_text("".join(f"{word} {x} {y}\n" for word, (x, y) in rows.items()), encoding="utf-8")
     return str(path)
@@ -78,8 +85,12 @@ def test_a_part_of_a_character_is_named(capsys: Capture, llama: str) -> None:
     assert "鱼 1/3 (E9)" in out and "鱼 3/3 (BC)" in out
     found = answer(capsys, "tokenize", "a 鱼", "--model", llama)
     assert found["pieces"][-1] == {
-        "id": found["ids"][-1], "piece": "¼", "label": "鱼 3/3 (BC)", "bytes": [0xBC], "span": [2, 3],
-    }  # fmt: skip
+        "id": found["ids"][-1],
+        "piece": "¼",
+        "label": "鱼 3/3 (BC)",
+        "bytes": [0xBC],
+        "span": [2, 3],
+    }
 
 
 def test_merges_are_shown_in_the_order_they_fired(capsys: Capture) -> None:
@@ -99,7 +110,7 @@ def test_compare(capsys: Capture) -> None:
 @given(st.binary(max_size=12), st.lists(st.integers(0, 12), max_size=3))
 def test_labels_for_a_terminal_stay_on_a_line(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(edges)]
     for label in labels(pieces):
         line = labelled(label)
         assert not set(line) & {"\n", "\r", "\t", "\x1b", "\x9b", "\ufffd"}
@@ -109,7 +120,8 @@ def test_labels_for_a_terminal_stay_on_a_line(data: bytes, cuts: list[int]) -> N
 
 
 @pytest.mark.parametrize(
-    "words", [["king", "-", "man", "+", "woman"], ["king - man + woman"], ["king", "-man", "+woman"]]
+    "words",
+    [["king", "-", "man", "+", "woman"], ["king - man + woman"], ["king", "-man", "+woman"]],
 )
 def test_analogy_takes_minus_for_a_sign(capsys: Capture, vectors: str, words: list[str]) -> None:
     found = answer(capsys, "analogy", *words, "--vectors", vectors)
@@ -130,6 +142,14 @@ def test_analogy_without_vectors(
     assert "lucidlm pull glove-6b-50d" in capsys.readouterr().err
 
 
+@pytest.mark.checkpoint("glove-6b-50d")
+def test_king_minus_man_plus_woman(capsys: Capture) -> None:
+    found = answer(capsys, "analogy", "king", "-", "man", "+", "woman")
+    nearest, others = found["nearest"][0], found["nearest_without_inputs"][0]
+    assert nearest == {"word": "king", "similarity": pytest.approx(0.886, abs=5e-4)}
+    assert others == {"word": "queen", "similarity": pytest.approx(0.861, abs=5e-4)}
+
+
 # -- count -----------------------------------------------------------------------------------------
 
 
@@ -137,7 +157,12 @@ def test_count_of_gpt3(capsys: Capture) -> None:
     found = answer(capsys, "count", "gpt3-175b")
     assert found["parameters"] == 174_604_259_328
     assert found["attention_projection_parameters"] == 57_982_058_496
-    needed = {"embedding_parameters", "flops_per_token", "kv_cache_bytes_per_token", "training_memory_bytes"}
+    needed = {
+        "embedding_parameters",
+        "flops_per_token",
+        "kv_cache_bytes_per_token",
+        "training_memory_bytes",
+    }
     assert needed <= set(found)
     for lang in LANGUAGES:
         out = shown(capsys, "count", "gpt3-175b", "--lang", lang)
@@ -164,14 +189,18 @@ def test_count_here(capsys: Capture, llama: str) -> None:
 
 def test_models(capsys: Capture) -> None:
     found = answer(capsys, "models")["models"]
-    assert {"smollm2-135m", "gemma3-270m", "minilm-l6", "glove-6b-50d"} <= {row["name"] for row in found}
+    assert {"smollm2-135m", "gemma3-270m", "minilm-l6", "glove-6b-50d"} <= {
+        row["name"] for row in found
+    }
     assert not any(row["installed"] for row in found)
     for lang in LANGUAGES:
         assert "smollm2-135m" in shown(capsys, "models", "--lang", lang)
 
 
 def test_presets(capsys: Capture) -> None:
-    sizes = {row["name"]: row["parameters"] for row in answer(capsys, "models", "--presets")["presets"]}
+    sizes = {
+        row["name"]: row["parameters"] for row in answer(capsys, "models", "--presets")["presets"]
+    }
     assert sizes["gpt3-175b"] == 174_604_259_328
     assert "gpt3-175b" in shown(capsys, "models", "--presets")
 
@@ -258,7 +287,7 @@ def test_an_export_opens_in_transformers(capsys: Capture, llama: str, tmp_path: 
 
 def test_score(capsys: Capture, llama: str, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("The cat sat on the mat. 我爱你。" * 20, encoding="utf-8")
+    path.write_text("The cat sat on the mat. 我爱你。" * 6, encoding="utf-8")
     found = answer(capsys, "score", str(path), "--model", llama)
     expected = api.load(llama).score(path.read_text(encoding="utf-8"))
     assert found["perplexity"] == pytest.approx(expected.perplexity)
@@ -269,7 +298,13 @@ def test_score(capsys: Capture, llama: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "no file"), (b"", "no text"), (b" \n", "no text"), (b"\xff\xfe\x00", "byte at 0"), (b"ab\0c", "byte at 2")],
+    [
+        (None, "no file"),
+        (b"", "no text"),
+        (b" \n", "no text"),
+        (b"\xff\xfe\x00", "byte at 0"),
+        (b"ab\0c", "byte at 2"),
+    ],
 )
 def test_what_is_no_text_is_not_scored(
     capsys: Capture, llama: str, tmp_path: Path, content: bytes | None, says: str
@@ -289,7 +324,13 @@ def test_what_is_no_text_is_not_scored(
 
 def test_numbers_as_people_read_them() -> None:
     assert [percent(x) for x in (0, 0.612, 1, 0.00014)] == ["0.0 %", "61.2 %", "100.0 %", "0.014 %"]
-    assert [size(x) for x in (0, 999, 1000, 92_871_040, 3.07e12)] == ["0 B", "999 B", "1 kB", "92.9 MB", "3.07 TB"]
+    assert [size(x) for x in (0, 999, 1000, 92_871_040, 3.07e12)] == [
+        "0 B",
+        "999 B",
+        "1 kB",
+        "92.9 MB",
+        "3.07 TB",
+    ]
     assert [short(x) for x in (12, 57_982_058_496, 174_604_259_328)] == ["12", "58 B", "175 B"]
 
 

@@ -1,4 +1,6 @@
-"""Help: complete, current, in two languages, and quick. The set of commands and options is frozen here."""
+"""Help: complete, current, in two languages, and quick. The set of commands and options is frozen
+here.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,16 @@ SAMPLING = {
 }  # fmt: skip
 SURFACE = {
     "run": SAMPLING
-    | {"--model", "--steps", "--layers", "--max-new-tokens", "--stop", "--beams", "--dtype", "--json"}
+    | {
+        "--model",
+        "--steps",
+        "--layers",
+        "--max-new-tokens",
+        "--stop",
+        "--beams",
+        "--dtype",
+        "--json",
+    }
     | {"--frequency-penalty", "--presence-penalty", "--logit-bias"},
     "chat": SAMPLING | {"--model", "--system", "--max-new-tokens", "--dtype", "--json"},
     "translate": {"--model", "--max-new-tokens", "--beams", "--dtype", "--json"},

@@ -16,7 +16,16 @@ from lucidlm.cli.main import main
 from lucidlm.engine import ForwardContext
 from lucidlm.terminal.steps import spread
 
-KEYS = ["model", "prompt", "text", "tokens", "prompt_tokens", "seconds", "tokens_per_second", "stop_reason"]
+KEYS = [
+    "model",
+    "prompt",
+    "text",
+    "tokens",
+    "prompt_tokens",
+    "seconds",
+    "tokens_per_second",
+    "stop_reason",
+]
 TOKEN = ["id", "text", "bytes", "probability", "alternatives"]
 Capture = pytest.CaptureFixture[str]
 
@@ -49,7 +58,11 @@ def test_json_is_what_the_library_says(folders: dict[str, str], capsys: Capture,
     model = api.load(folders[kind])
     expected = model.generate("The 猫", max_new_tokens=6, alternatives=5)
     assert list(found) == KEYS
-    assert (found["model"], found["prompt"], found["text"]) == (folders[kind], "The 猫", expected.text)
+    assert (found["model"], found["prompt"], found["text"]) == (
+        folders[kind],
+        "The 猫",
+        expected.text,
+    )
     assert found["prompt_tokens"] == expected.prompt_tokens
     assert found["stop_reason"] == expected.stop_reason
     for token, theirs in zip(found["tokens"], expected.tokens, strict=True):
@@ -57,7 +70,11 @@ def test_json_is_what_the_library_says(folders: dict[str, str], capsys: Capture,
         assert (token["id"], bytes(token["bytes"])) == (theirs.id, theirs.bytes)
         assert token["probability"] == pytest.approx(theirs.probability)
         assert [a["id"] for a in token["alternatives"]] == [a.id for a in theirs.alternatives]
-        assert len(token["alternatives"]) == 5 and list(token["alternatives"][0]) == ["id", "text", "probability"]
+        assert len(token["alternatives"]) == 5 and list(token["alternatives"][0]) == [
+            "id",
+            "text",
+            "probability",
+        ]
         assert "\ufffd" not in json.dumps(token, ensure_ascii=False)
     assert found["tokens_per_second"] == pytest.approx(len(found["tokens"]) / found["seconds"])
 
@@ -85,7 +102,11 @@ def test_every_option_reaches_the_sampler(
         "max_new_tokens": 3, "temperature": 0.7, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "seed": 3,
         "repetition_penalty": 1.1, "frequency_penalty": 0.2, "presence_penalty": 0.1,
     }  # fmt: skip
-    given = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    given = [
+        part
+        for name, value in options.items()
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
     found = answer(
         capsys, "run", "a", "--model", folders["llama"], *given,
         "--stop", "x", "--stop", "yy", "--logit-bias", "7=-5", "--logit-bias", "8=1.5",
@@ -96,13 +117,33 @@ def test_every_option_reaches_the_sampler(
 
 
 def test_the_same_seed_gives_the_same_text(folders: dict[str, str], capsys: Capture) -> None:
-    options = ["run", "The", "--model", folders["llama"], "--temperature", "1", "--max-new-tokens", "12"]
-    first, again, other = (answer(capsys, *options, "--seed", seed)["text"] for seed in ("1", "1", "2"))
+    options = [
+        "run",
+        "The",
+        "--model",
+        folders["llama"],
+        "--temperature",
+        "1",
+        "--max-new-tokens",
+        "12",
+    ]
+    first, again, other = (
+        answer(capsys, *options, "--seed", seed)["text"] for seed in ("1", "1", "2")
+    )
     assert first == again != other
 
 
 def test_beam_search(folders: dict[str, str], capsys: Capture) -> None:
-    options = ["run", "The cat", "--model", folders["gpt2"], "--beams", "3", "--max-new-tokens", "5"]
+    options = [
+        "run",
+        "The cat",
+        "--model",
+        folders["gpt2"],
+        "--beams",
+        "3",
+        "--max-new-tokens",
+        "5",
+    ]
     text = answer(capsys, *options)["text"]
     assert main(options) == 0
     assert capsys.readouterr().out == text + "\n"
@@ -110,9 +151,13 @@ def test_beam_search(folders: dict[str, str], capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "marian"])
-def test_stages_are_the_models_own_numbers(folders: dict[str, str], capsys: Capture, kind: str) -> None:
+def test_stages_are_the_models_own_numbers(
+    folders: dict[str, str], capsys: Capture, kind: str
+) -> None:
     """Each against the same site of a forward pass of its own, without a cache."""
-    found = answer(capsys, "run", "The cat", "--steps", "--model", folders[kind], "--max-new-tokens", "3")
+    found = answer(
+        capsys, "run", "The cat", "--steps", "--model", folders[kind], "--max-new-tokens", "3"
+    )
     model = api.load(folders[kind])
     assert found["text"] == model.generate("The cat", max_new_tokens=3, beams=1).text
     read = model.tokenizer.encode("The cat")
@@ -127,7 +172,9 @@ def test_stages_are_the_models_own_numbers(folders: dict[str, str], capsys: Capt
             at = f"layers.{i}"
             pattern = sites[f"{at}.attention.pattern"][0, :, -1]
             for link in layer["links"]:
-                assert link["weight"] == pytest.approx(pattern[link["head"], link["position"]], abs=1e-4)
+                assert link["weight"] == pytest.approx(
+                    pattern[link["head"], link["position"]], abs=1e-4
+                )
                 assert link["weight"] == pytest.approx(pattern[:, link["position"]].max(), abs=1e-4)
             assert layer["links"][0]["weight"] == pytest.approx(pattern.max(), abs=1e-4)
             for name, site in (
@@ -140,9 +187,13 @@ def test_stages_are_the_models_own_numbers(folders: dict[str, str], capsys: Capt
                 value = sites[f"{at}.{site}"][0, -1]
                 assert layer[name]["length"] == pytest.approx(np.linalg.norm(value), rel=1e-3), name
                 assert layer[name]["first"] == pytest.approx(value[:5].tolist(), abs=1e-3), name
-            inner = sites.get(f"{at}.feedforward.product", sites[f"{at}.feedforward.activated"])[0, -1]
+            inner = sites.get(f"{at}.feedforward.product", sites[f"{at}.feedforward.activated"])[
+                0, -1
+            ]
             assert layer["units"] == inner.size
-            assert layer["strongest"][0]["value"] == pytest.approx(inner[np.abs(inner).argmax()], abs=1e-3)
+            assert layer["strongest"][0]["value"] == pytest.approx(
+                inner[np.abs(inner).argmax()], abs=1e-3
+            )
             assert bool(layer["source_links"]) == (kind == "marian")
         ids = [*ids, token["id"]]
 
@@ -164,7 +215,17 @@ def _sites(model: api.Model, ids: list[int], source: list[int] | None) -> dict[s
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("kind", ["llama", "marian"])
 def test_stages_drawn(folders: dict[str, str], capsys: Capture, kind: str, lang: str) -> None:
-    options = ["run", "我爱你", "--steps", "--model", folders[kind], "--max-new-tokens", "2", "--lang", lang]
+    options = [
+        "run",
+        "我爱你",
+        "--steps",
+        "--model",
+        folders[kind],
+        "--max-new-tokens",
+        "2",
+        "--lang",
+        lang,
+    ]
     assert main([*options, "--temperature", "0.8", "--seed", "1", "--top-k", "9"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and "terminal." not in out and "\ufffd" not in out
@@ -177,7 +238,9 @@ def test_stages_drawn(folders: dict[str, str], capsys: Capture, kind: str, lang:
 def test_percentages_of_the_last_stage_account_for_the_whole_vocabulary(
     folders: dict[str, str], capsys: Capture
 ) -> None:
-    assert main(["run", "The", "--steps", "--model", folders["llama"], "--max-new-tokens", "1"]) == 0
+    assert (
+        main(["run", "The", "--steps", "--model", folders["llama"], "--max-new-tokens", "1"]) == 0
+    )
     last = capsys.readouterr().out.rpartition("\n6 ")[2]
     shares = [float(line.split(" %")[0].split()[-1]) for line in last.splitlines() if " %" in line]
     assert len(shares) == 9 and sum(shares) == pytest.approx(100, abs=0.5)
@@ -195,12 +258,17 @@ def test_layers_can_be_chosen(folders: dict[str, str], capsys: Capture) -> None:
 
 def test_a_counted_model_runs_and_says_that_it_has_no_layers(ngram: str, capsys: Capture) -> None:
     """The dog's language: after 跑步 the counts give 吃饭 0.6, 睡觉 0.3, 跑步 0.1."""
-    found = answer(capsys, "run", "我 刚才 跑步，我 现在", "--model", ngram, "--max-new-tokens", "1")
+    found = answer(
+        capsys, "run", "我 刚才 跑步，我 现在", "--model", ngram, "--max-new-tokens", "1"
+    )
     (token,) = found["tokens"]
     shares = {a["text"].strip(): a["probability"] for a in token["alternatives"][:3]}
     assert shares == pytest.approx({"吃饭": 0.6, "睡觉": 0.3, "跑步": 0.1}, abs=1e-6)
     assert found["text"].strip() == "吃饭"
-    assert main(["run", "我 刚才 跑步，我 现在", "--model", ngram, "--steps", "--max-new-tokens", "1"]) == 0
+    assert (
+        main(["run", "我 刚才 跑步，我 现在", "--model", ngram, "--steps", "--max-new-tokens", "1"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "no layers" in out and "60.0 %" in out
 
@@ -246,15 +314,34 @@ def test_fill(folders: dict[str, str], capsys: Capture) -> None:
 )
 @pytest.mark.parametrize("json_too", [False, True])
 def test_what_cannot_be_is_said_in_a_sentence(
-    folders: dict[str, str], capsys: Capture, command: list[str], kind: str, says: str, json_too: bool
+    folders: dict[str, str],
+    capsys: Capture,
+    command: list[str],
+    kind: str,
+    says: str,
+    json_too: bool,
 ) -> None:
     assert main([*command, "--model", folders[kind], *(["--json"] if json_too else [])]) == 2
     out, err = capsys.readouterr()
     assert out == "" and says in err and err.startswith("Error: ") and err.count("\n") == 1
 
 
-def test_the_default_model(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_model(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("LUCIDLM_HOME", str(tmp_path))
     for command in (["run", "x"], ["chat"]):
         assert main(command) == 2
         assert "lucidlm pull smollm2-135m" in capsys.readouterr().err
+
+
+@pytest.mark.checkpoint("smollm2-135m")
+def test_a_real_model_answers(capsys: Capture) -> None:
+    found = answer(capsys, "run", "The capital of France is", "--max-new-tokens", "2")
+    assert found["text"] == " Paris." and found["prompt_tokens"] == 5
+
+
+@pytest.mark.checkpoint("gemma3-270m")
+def test_a_real_model_answers_in_chinese(capsys: Capture) -> None:
+    options = ["--model", "gemma3-270m", "--max-new-tokens", "1"]
+    assert answer(capsys, "run", "今天是我的生日，我很", *options)["text"] == "开心"

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from lucidlm.errors import TokenizerError
 from lucidlm.home import models_home
 from lucidlm.text.builtin import KINDS, builtin, corpus
-from lucidlm.text.explain import Change, TextExplanation, explain
+from lucidlm.text.explain import TextExplanation, explain
 from lucidlm.text.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, SentencePiece, build
 from lucidlm.text.spelling import labels
 from lucidlm.text.steps import Lattice, LongestMatch, Lookup, Merges
 from lucidlm.text.tokenizer import Specials, Tokenizer
+from lucidlm.text.watch import Change
 
 TEXTS = (
     st.text()
@@ -23,7 +24,9 @@ TEXTS = (
     | st.text(alphabet="the happest 'dont.,!  12", max_size=40)
     | st.text(alphabet="ae\u0301\u0308\u200d\u0e33ﬁ①Å👩💻🏽가각", max_size=20)
     | st.lists(st.sampled_from(corpus()), max_size=2).map("\n".join)
-    | st.lists(st.sampled_from(["<|endoftext|>", "[MASK]", "</s>", "<unk>", " a", "好"])).map("".join)
+    | st.lists(st.sampled_from(["<|endoftext|>", "[MASK]", "</s>", "<unk>", " a", "好"])).map(
+        "".join
+    )
 )
 TRAINED = ("bpe", "bpe-char", "wordpiece", "unigram", "char")
 
@@ -50,19 +53,31 @@ def _rare(name: str) -> Tokenizer:
         split = pre_tokenizers.Split(Regex(r"\p{L}+|\p{N}{1,3}|\s+|[^\s\p{L}\p{N}]+"), "isolated")
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-        backend.add_tokens([AddedToken("今天", normalized=False), AddedToken("  ", normalized=False)])
+        backend.add_tokens(
+            [AddedToken("今天", normalized=False), AddedToken("  ", normalized=False)]
+        )
         return Tokenizer(backend)
     if name == "clip style":  # lower case, a mark at the end of words, a space in front
         letters = "abcdehinopst'., 我"
-        vocab = {symbol: id for id, symbol in enumerate([*letters, *(f"{c}</w>" for c in letters), "th", "the</w>"])}
-        model = models.BPE(vocab, [("t", "h"), ("th", "e</w>")], unk_token="a", end_of_word_suffix="</w>")
+        vocab = {
+            symbol: id
+            for id, symbol in enumerate([*letters, *(f"{c}</w>" for c in letters), "th", "the</w>"])
+        }
+        model = models.BPE(
+            vocab, [("t", "h"), ("th", "e</w>")], unk_token="a", end_of_word_suffix="</w>"
+        )
         backend = Backend(model)
         backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         backend.add_tokens([AddedToken("Happy", normalized=True, single_word=True, lstrip=True)])
         return Tokenizer(backend)
     assert name == "prefixed bpe"
-    vocab = {s: id for id, s in enumerate(["<unk>", "a", "t", "h", "##a", "##t", "##h", "##e", "t##h", "th", "the"])}
+    vocab = {
+        s: id
+        for id, s in enumerate(
+            ["<unk>", "a", "t", "h", "##a", "##t", "##h", "##e", "t##h", "th", "the"]
+        )
+    }
     merges = [("t", "##h"), ("th", "##e")]
     backend = Backend(
         models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=False, continuing_subword_prefix="##")
@@ -74,7 +89,19 @@ def _rare(name: str) -> Tokenizer:
 
 def sentencepiece_bpe() -> SentencePiece:
     """BPE of SentencePiece's kind with bytes for what is unknown, over a handful of pieces."""
-    normal = ["▁t", "he", "▁the", "in", "▁a", "今天", "天", "今", "好", "▁", *"abcdehinopst'.,!我很"]
+    normal = [
+        "▁t",
+        "he",
+        "▁the",
+        "in",
+        "▁a",
+        "今天",
+        "天",
+        "今",
+        "好",
+        "▁",
+        *"abcdehinopst'.,!我很",
+    ]
     byte = [f"<0x{n:02X}>" for n in range(256)]
     return SentencePiece(
         kind="bpe",
@@ -105,13 +132,17 @@ def check(tokenizer: Tokenizer, text: str) -> None:
     found = explain(tokenizer, text)
     library = tokenizer.backend.encode(text, add_special_tokens=False)
     assert list(found.ids) == library.ids
-    assert [p.text for p in found.pieces] == [tokenizer.backend.id_to_token(id) for id in library.ids]
+    assert [p.text for p in found.pieces] == [
+        tokenizer.backend.id_to_token(id) for id in library.ids
+    ]
     assert applied(text, found.changes) == found.normalized
     for pretoken in found.pretokens:
         assert pretoken.text == text[pretoken.start : pretoken.end]
         check_steps(tokenizer, pretoken.spelled, pretoken.steps)
     for piece, (start, end) in zip(found.pieces, library.offsets, strict=True):
-        assert 0 <= piece.start <= start and end <= piece.end <= len(text)  # the library's may be trimmed
+        assert 0 <= piece.start <= start and end <= piece.end <= len(
+            text
+        )  # the library's may be trimmed
         assert "\ufffd" not in piece.label or "\ufffd" in text
     check_bytes(tokenizer, found)
 
@@ -121,7 +152,9 @@ def check_steps(tokenizer: Tokenizer, spelled: str, steps: object) -> None:
     if isinstance(steps, Merges):
         states = list(steps.states())
         assert len(states) == len(steps.merges) + 1
-        assert [len(state) for state in states] == list(range(len(steps.start), len(pieces) - 1, -1))
+        assert [len(state) for state in states] == list(
+            range(len(steps.start), len(pieces) - 1, -1)
+        )
         assert list(states[-1]) == pieces
     elif isinstance(steps, Lattice):
         best = steps.best
@@ -161,8 +194,14 @@ def test_a_third_of_a_character() -> None:
         "好 3/3 (BD)",
         "a",
     ]
-    assert [(piece.start, piece.end) for piece in explain(bytes_only, "好a").pieces] == [(0, 1)] * 3 + [(1, 2)]
-    assert labels([b" \xe5", b"\xa5\xbd!", b"\xff"]) == ["  + 好 1/3 (E5)", "好 2-3/3 (A5 BD) + !", "\\xFF"]
+    assert [(piece.start, piece.end) for piece in explain(bytes_only, "好a").pieces] == [
+        (0, 1)
+    ] * 3 + [(1, 2)]
+    assert labels([b" \xe5", b"\xa5\xbd!", b"\xff"]) == [
+        "  + 好 1/3 (E5)",
+        "好 2-3/3 (A5 BD) + !",
+        "\\xFF",
+    ]
 
 
 def test_which_merge_fired_when() -> None:

@@ -104,7 +104,7 @@ MISTRAL = (
     '{%- if (message["role"] == "user") != (ns.index % 2 == 0) %}'
     '{{- raise_exception("roles must alternate") }}{%- endif %}{%- set ns.index = ns.index + 1 %}'
     '{%- if message["role"] == "user" %}'
-    '{%- if message == user_messages[-1] and system_message is defined %}'
+    "{%- if message == user_messages[-1] and system_message is defined %}"
     '{{- "[INST] " + system_message + "\\n\\n" + message["content"] + "[/INST]" }}{%- else %}'
     '{{- "[INST] " + message["content"] + "[/INST]" }}{%- endif %}'
     '{%- elif message["role"] == "assistant" %}{%- generation %}'
@@ -182,16 +182,27 @@ HOSTILE = {
     "double block": "{% set ns = namespace(x='x') %}"
     "{% for i in range(60) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
     "double list": "{% set ns = namespace(x=[1]) %}" + DOUBLE.replace("SET", "ns.x + ns.x"),
-    "tree shown": "{% set ns = namespace(x=[1]) %}" + DOUBLE.replace("SET", "[ns.x, ns.x]") + "{{ ns.x }}",
-    "tree json": "{% set ns = namespace(x=[1]) %}" + DOUBLE.replace("SET", "[ns.x, ns.x]") + "{{ ns.x|tojson }}",
+    "tree shown": "{% set ns = namespace(x=[1]) %}"
+    + DOUBLE.replace("SET", "[ns.x, ns.x]")
+    + "{{ ns.x }}",
+    "tree json": "{% set ns = namespace(x=[1]) %}"
+    + DOUBLE.replace("SET", "[ns.x, ns.x]")
+    + "{{ ns.x|tojson }}",
     "tree equal": "{% set ns = namespace(x=[1], y=[1]) %}"
     "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
     "{{ ns.x == ns.y }}",
-    "tree hashed": "{% set ns = namespace(x=(1,)) %}" + DOUBLE.replace("SET", "(ns.x, ns.x)") + "{{ {ns.x: 1}|length }}",
-    "tree looked up": "{% set ns = namespace(x=(1,)) %}" + DOUBLE.replace("SET", "(ns.x, ns.x)") + "{{ {1: 1}[ns.x] }}",
-    "tree values": "{% set ns = namespace(x=[1]) %}" + DOUBLE.replace("SET", "{1: ns.x, 2: ns.x}.values()|list")
+    "tree hashed": "{% set ns = namespace(x=(1,)) %}"
+    + DOUBLE.replace("SET", "(ns.x, ns.x)")
+    + "{{ {ns.x: 1}|length }}",
+    "tree looked up": "{% set ns = namespace(x=(1,)) %}"
+    + DOUBLE.replace("SET", "(ns.x, ns.x)")
+    + "{{ {1: 1}[ns.x] }}",
+    "tree values": "{% set ns = namespace(x=[1]) %}"
+    + DOUBLE.replace("SET", "{1: ns.x, 2: ns.x}.values()|list")
     + "{{ {1: ns.x}.values() }}",
-    "tree unique": "{% set ns = namespace(x=(1,)) %}" + DOUBLE.replace("SET", "(ns.x, ns.x)") + "{{ [ns.x]|unique|list }}",
+    "tree unique": "{% set ns = namespace(x=(1,)) %}"
+    + DOUBLE.replace("SET", "(ns.x, ns.x)")
+    + "{{ [ns.x]|unique|list }}",
     "tree sorted": "{% set ns = namespace(x=[1], y=[1]) %}"
     "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
     "{{ [ns.x, ns.y]|sort }}",
@@ -285,7 +296,15 @@ def test_what_a_template_refuses_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "messages", [[], [{}], [{"role": "user"}], ["hi"], [{"role": 1, "content": ""}], [{"role": "user", "content": {1}}]]
+    "messages",
+    [
+        [],
+        [{}],
+        [{"role": "user"}],
+        ["hi"],
+        [{"role": 1, "content": ""}],
+        [{"role": "user", "content": {1}}],
+    ],
 )
 def test_bad_messages(messages: list[dict[str, object]]) -> None:
     for frame in (ChatTemplate(CHATML), PlainFrame()):

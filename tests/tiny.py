@@ -1,4 +1,6 @@
-"""Small models on disk for tests of whole programs: random weights, and a tokenizer trained on a few lines."""
+"""Small models on disk for tests of whole programs: random weights, and a tokenizer trained on a
+few lines.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ SHAPES = {
 }
 
 
-def build(folder: Path, kind: str = "llama", *, positions: int = 64, chat: bool = False, seed: int = 0) -> Path:
+def build(
+    folder: Path, kind: str = "llama", *, positions: int = 64, chat: bool = False, seed: int = 0
+) -> Path:
     """A model folder in Hugging Face's layout; `chat` gives it a chat template."""
     name, shape = SHAPES[kind] or ("gpt2", next(iter(families()["gpt2"].tiny)))
     family = families()[name]

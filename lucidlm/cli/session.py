@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lucidlm.locale import text
+from lucidlm.terminal.wrap import wrap
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +69,8 @@ class Session:
 
     def note(self, sentence: str) -> None:
         """A remark beside the answer."""
+        if sys.stderr.isatty():
+            sentence = wrap(sentence, self.err.width)
         self.err.print(sentence, style="dim", soft_wrap=True)
 
     def complain(self, sentence: str, *, error: bool = True) -> None:

@@ -1,41 +1,26 @@
 """From a text to its token ids, stage by stage, with nothing left out.
 
-    text -> special tokens found -> normalized -> pretokens -> (merges | longest match | lattice) ->
-      pieces -> bytes -> ids
+    text -> special tokens found -> normalized -> pretokens
+         -> merges, or longest match, or lattice -> pieces -> bytes -> ids
 
-Finding special tokens, normalising and pre-splitting are the `tokenizers` library's own work,
-watched through a tokenizer whose model knows nothing and so returns what it was given. The cutting
-into pieces is done again in `lucidlm.text.steps`, and must end in exactly the ids that the library
-gives.
+What comes before the model is watched in the `tokenizers` library (`lucidlm.text.watch`). The
+cutting into pieces is done again in `lucidlm.text.steps`, and must end in exactly the ids that the
+library gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 from lucidlm.errors import TokenizerError
+from lucidlm.text import watch
 from lucidlm.text.library import guarded, state
 from lucidlm.text.spelling import labels
-from lucidlm.text.steps import ALGORITHMS, Lookup, Merge, Merges, Steps
+from lucidlm.text.steps import ALGORITHMS, Lattice, Lookup, Merge, Merges, Steps
 from lucidlm.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import tokenizers
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Change:
-    """Normalising turned characters `start` to `end` of the text, `before`, into `after`."""
-
-    before: str
-    after: str
-    start: int
-    end: int
+from lucidlm.text.watch import Change, Span
 
 
 @dataclass(frozen=True)
@@ -104,25 +89,36 @@ def explain(tokenizer: Tokenizer, text: str) -> TextExplanation:
     TokenizerError for a text that cannot be encoded.
     """
     ids = tokenizer.encode(text, special=False)
-    cut = _algorithm(tokenizer)
-    normalized, changes = _normalized(tokenizer, text)
-    pretokens = []
-    for spelled, (start, end), added in _watch(tokenizer.backend, text, whole=True):
-        steps = Lookup((added,)) if added is not None else cut(spelled)
-        pretokens.append(Pretoken(spelled, text[start:end], start, end, added is not None, steps))
-    found = [tokenizer.known(id) for pretoken in pretokens for id in pretoken.steps.ids]
-    if found != ids:
+    spelled, changes = watch.normalized(tokenizer, text)
+    pretokens = tuple(_pretokens(tokenizer, text))
+    if [id for pretoken in pretokens for id in pretoken.steps.ids] != ids:
         raise TokenizerError("text.cannot_explain", kind=tokenizer.kind)
-    return TextExplanation(
-        text, normalized, changes, tuple(pretokens), _pieces(tokenizer, text, ids)
-    )
+    return TextExplanation(text, spelled, changes, pretokens, _pieces(tokenizer, text, ids))
+
+
+def _pretokens(tokenizer: Tokenizer, text: str) -> Iterator[Pretoken]:
+    cut = _algorithm(tokenizer)
+    for stretch in watch.pretokens(tokenizer, text):
+        start, end = stretch.span
+        added = stretch.added is not None
+        steps = cut(stretch.spelled) if stretch.added is None else Lookup((stretch.added,))
+        yield Pretoken(
+            stretch.spelled, text[start:end], start, end, added, _looked_up(tokenizer, steps)
+        )
+
+
+def _looked_up(tokenizer: Tokenizer, steps: Steps) -> Steps:
+    """The steps with the model's ids, where those are not the vocabulary's own (Marian)."""
+    if tokenizer.names is None:
+        return steps
+    own = (tokenizer.backend.id_to_token(id) or "" for id in steps.ids)
+    tokens = steps.tokens if isinstance(steps, Lattice) else own
+    return replace(steps, ids=tuple(map(tokenizer.look_up, tokens)))
 
 
 def _pieces(tokenizer: Tokenizer, text: str, ids: list[int]) -> tuple[Piece, ...]:
     data = [tokenizer.own_bytes(id) for id in ids]
-    spans = _spans(tokenizer.backend, text)
-    assert len(spans) == len(ids)
-    rows = zip(ids, data, spans, labels(data), strict=True)
+    rows = zip(ids, data, watch.spans(tokenizer, text), labels(data), strict=True)
     return tuple(
         Piece(id, tokenizer.piece(id), own, start, end, label)
         for id, own, (start, end), label in rows
@@ -135,92 +131,3 @@ def _algorithm(tokenizer: Tokenizer) -> Callable[[str], Steps]:
     with guarded("text.cannot_explain", kind=tokenizer.kind):
         algorithm = ALGORITHMS[type(tokenizer.backend.model).__name__]
         return algorithm(state(tokenizer.backend.model))
-
-
-def _normalized(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[Change, ...]]:
-    """The normalised text, and where it differs from the original."""
-    changes: list[Change] = []
-    characters = list(_watch(tokenizer.backend, text, whole=False))
-    done = 0  # characters of the original accounted for
-    group: list[str] = []
-    group_span: Span = (0, 0)
-
-    def close() -> None:
-        start, end = group_span
-        after = "".join(group)
-        if text[start:end] == after:
-            return
-        if changes and changes[-1].end == start and start < end:
-            last = changes.pop()
-            changes.append(
-                Change(last.before + text[start:end], last.after + after, last.start, end)
-            )
-        else:
-            changes.append(Change(text[start:end], after, start, end))
-
-    for character, (start, end), added in characters:
-        if added is not None:
-            character = text[start:end]
-        if group and start < group_span[1]:  # one original character became several
-            group.append(character)
-            group_span = (group_span[0], max(end, group_span[1]))
-            continue
-        close()
-        if start > done:
-            group, group_span = [], (done, start)
-            close()
-        group, group_span = [character], (start, end)
-        done = max(done, end)
-    close()
-    if done < len(text):
-        group, group_span = [], (done, len(text))
-        close()
-    return "".join(text[s:e] if added is not None else c for c, (s, e), added in characters), tuple(
-        changes
-    )
-
-
-def _watch(
-    backend: tokenizers.Tokenizer, text: str, *, whole: bool
-) -> list[tuple[str, Span, int | None]]:
-    """(spelling, span in the original, id of an added token) of each pre-token, or of each
-    normalised character."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-
-    with guarded("text.cannot_encode"):
-        blank = Tokenizer(
-            models.Unigram([(_NEVER, 0.0)], 0)
-        )  # everything is unknown, and unknown text comes back as it is
-        blank.normalizer = backend.normalizer
-        blank.pre_tokenizer = (
-            backend.pre_tokenizer if whole else pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        )
-        ids = _share_added(backend, blank)
-        encoding = blank.encode(text)
-    rows = zip(encoding.tokens, encoding.offsets, encoding.ids, strict=True)
-    return [(spelled, span, ids.get(id)) for spelled, span, id in rows]
-
-
-_NEVER = "\ufdd0 never \ufdd1"  # noncharacters around spaces
-
-
-def _spans(backend: tokenizers.Tokenizer, text: str) -> list[Span]:
-    """The characters each token covers, spaces included (a post-processor may trim them)."""
-    from tokenizers import Tokenizer
-
-    with guarded("text.cannot_encode"):
-        bare = Tokenizer(backend.model)
-        bare.normalizer, bare.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
-        _share_added(backend, bare)
-        return list(bare.encode(text).offsets)
-
-
-def _share_added(source: tokenizers.Tokenizer, target: tokenizers.Tokenizer) -> dict[int, int]:
-    """Give `target` the added tokens of `source`; returns source's id by target's."""
-    added = source.get_added_tokens_decoder()
-    for _, token in sorted(added.items()):
-        target.add_special_tokens([token]) if token.special else target.add_tokens([token])
-    by_content = {token.content: id for id, token in added.items()}
-    return {
-        id: by_content[token.content] for id, token in target.get_added_tokens_decoder().items()
-    }

@@ -40,7 +40,7 @@ def load(path: Path) -> Tokenizer:
     folder = path if path.is_dir() else path.parent
     config = tokenizer_config(folder)
     names = [path.name] if path.is_file() else sorted(entry.name for entry in folder.iterdir())
-    if marian.FILES <= set(names):
+    if set(marian.FILES) <= set(names):
         return marian.load(folder, config, find_source(folder))
     for name, build in _BUILDERS.items():
         if name in names:

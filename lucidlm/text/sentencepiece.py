@@ -57,6 +57,7 @@ def build(model: SentencePiece) -> tokenizers.Tokenizer:
     special tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 
+    model = _spaced(model)
     with guarded("text.damaged", path="vocabulary"):
         backend = Tokenizer(_unigram(model) if model.kind == "unigram" else _bpe(model))
         backend.normalizer = normalizers.Sequence(list(_normalizers(model)))
@@ -73,6 +74,16 @@ def build(model: SentencePiece) -> tokenizers.Tokenizer:
             tokens = [AddedToken(text, normalized=False, special=special) for text in texts]
             backend.add_special_tokens(tokens) if special else backend.add_tokens(tokens)
     return backend
+
+
+def _spaced(model: SentencePiece) -> SentencePiece:
+    """User-defined pieces such as ▁▁ (Gemma's runs of spaces) as they stand in a text, where they are
+    found before anything is normalised; GGUF files have them so already.
+    """
+    rows = zip(model.pieces, model.types, strict=True)
+    return replace(
+        model, pieces=[p.replace(MARK, " ") if t == USER_DEFINED else p for p, t in rows]
+    )
 
 
 def _normalizers(model: SentencePiece) -> Iterator[tokenizers.normalizers.Normalizer]:

@@ -94,6 +94,7 @@ class Lattice:
     edges: tuple[Edge, ...]
     best: Path
     runner_up: Path | None
+    tokens: tuple[str, ...]  # the pieces along the best path, neighbouring unknown characters as one
     ids: tuple[int, ...]
 
 
@@ -229,7 +230,9 @@ class Unigrams:
     def __call__(self, word: str) -> Lattice:
         edges = list(self._edges(word))
         best, runner_up = _two_best(edges, len(word))
-        return Lattice(tuple(edges), best, runner_up, tuple(self._ids(best)))
+        found = list(self._tokens(best))
+        tokens, ids = (token for token, _ in found), (id for _, id in found)
+        return Lattice(tuple(edges), best, runner_up, tuple(tokens), tuple(ids))
 
     def _edges(self, word: str) -> Iterator[Edge]:
         for start in range(len(word)):
@@ -243,9 +246,10 @@ class Unigrams:
             if not single and self.unk is not None:
                 yield Edge(start, start + 1, word[start], self.unk_score, self.unk)
 
-    def _ids(self, path: Path) -> Iterator[int]:
-        """Ids along the path; neighbouring unknown characters are one, spelled in bytes where the
-        vocabulary has them."""
+    def _tokens(self, path: Path) -> Iterator[tuple[str, int]]:
+        """Pieces and ids along the path; neighbouring unknown characters are one, spelled in bytes
+        where the vocabulary has them.
+        """
         unknown = ""
         for edge in path.edges:
             if edge.id == self.unk:
@@ -253,18 +257,19 @@ class Unigrams:
                 continue
             yield from self._unknown(unknown)
             unknown = ""
-            yield edge.id
+            yield edge.piece, edge.id
         yield from self._unknown(unknown)
 
-    def _unknown(self, text: str) -> list[int]:
+    def _unknown(self, text: str) -> Iterator[tuple[str, int]]:
         if not text or self.unk is None:
-            return []
-        if text in self.scores:
-            return [self.scores[text][1]]
+            return
         spelled = [f"<0x{byte:02X}>" for byte in text.encode()]
-        if self.byte_fallback and all(byte in self.scores for byte in spelled):
-            return [self.scores[byte][1] for byte in spelled]
-        return [self.unk]
+        if text in self.scores:
+            yield text, self.scores[text][1]
+        elif self.byte_fallback and all(byte in self.scores for byte in spelled):
+            yield from ((byte, self.scores[byte][1]) for byte in spelled)
+        else:
+            yield text, self.unk
 
 
 def _two_best(edges: list[Edge], length: int) -> tuple[Path, Path | None]:

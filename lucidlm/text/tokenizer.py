@@ -187,20 +187,20 @@ class Tokenizer:
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Every control token's id."""
-        added = self.backend.get_added_tokens_decoder()
-        return self.specials.ids | {id for id, token in added.items() if token.special}
+        added = self.backend.get_added_tokens_decoder().items()
+        if self.names is not None:
+            return self.specials.ids | {self.look_up(token.content) for _, token in added}
+        return self.specials.ids | {id for id, token in added if token.special}
 
     @property
     def lead_space(self) -> bool:
         """Whether a text's first token brings a space that the text did not have."""
         return self._spelling.lead_space
 
-    def known(self, id: int) -> int:
-        """`id`, or <unk> where the backend has entries that the model has not (Marian)."""
-        if self.names is None or id < len(self.names):
-            return id
+    def look_up(self, token: str) -> int:
+        """The id in `names` of what the backend cut out."""
         assert self.specials.unk is not None
-        return self.specials.unk
+        return self._by_name.get(token, self.specials.unk)
 
     def check(self, vocab_size: int) -> None:
         """Raise unless every id has a row in a model's table of `vocab_size` rows."""
@@ -214,8 +214,14 @@ class Tokenizer:
     def _ids(self, text: str, special: bool, allow_special: bool) -> list[int]:
         with guarded("text.cannot_encode"), self._lock:
             self.backend.encode_special_tokens = not allow_special
-            ids: list[int] = self.backend.encode(_whole(text), add_special_tokens=special).ids
-        return ids if self.names is None else [self.known(id) for id in ids]
+            encoding = self.backend.encode(_whole(text), add_special_tokens=special)
+        if self.names is not None:
+            return [self.look_up(token) for token in encoding.tokens]
+        return list(encoding.ids)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {name: id for id, name in enumerate(self.names or ())}
 
     @cached_property
     def _controls(self) -> frozenset[int]:
