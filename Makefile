@@ -12,7 +12,7 @@ DEVELOP   := $(VENV)/develop.stamp
 PYTEST    := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families tokenizers
+.PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families cli-docs tokenizers
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -61,6 +61,9 @@ docs: $(DEVELOP) ## build the documentation into site/
 
 families: $(DEVELOP) ## measure every family against transformers and write docs/families.md
 	$(BIN)/python scripts/families.py
+
+cli-docs: $(DEVELOP) ## write docs/cli.md from the program's own help
+	$(BIN)/python scripts/make_cli_docs.py
 
 tokenizers: $(INSTALLED) ## train the three small vocabularies that ship with the package
 	$(BIN)/python scripts/make_tokenizers.py

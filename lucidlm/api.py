@@ -16,12 +16,13 @@ from lucidlm.config import Config
 from lucidlm.engine import Engine, Floats, Tracer
 from lucidlm.errors import GenerationError, MissingExtra
 from lucidlm.generate import (
-    Completion,
+    Decoder,
     Filled,
     GenerationSettings,
     SamplingSettings,
     Score,
     Step,
+    Text,
     complete,
     embed,
     fill,
@@ -36,7 +37,7 @@ from lucidlm.text.tokenizer import Tokenizer
 Dtype = Literal["float32", "bfloat16", "float64"]
 
 
-class Speaker(Protocol):
+class Speaker(Decoder, Protocol):
     """What a model needs of a tokenizer; an n-gram model brings a simple one of its own."""
 
     @property
@@ -45,8 +46,6 @@ class Speaker(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
-
-    def bytes_of(self, id: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Model:
 
     def generate(
         self, prompt: str, *, alternatives: int = 0, tracer: Tracer | None = None, **options: Any
-    ) -> Completion:
+    ) -> Text:
         """Continue `prompt`, or translate it if the model has an encoder. Options as for
         `settings`.
         """
@@ -123,9 +122,7 @@ class Model:
             self.engine, prompts, settings, decoder=self.tokenizer, sources=sources, tracer=tracer
         )
 
-    def chat(
-        self, messages: Sequence[Message], *, alternatives: int = 0, **options: Any
-    ) -> Completion:
+    def chat(self, messages: Sequence[Message], *, alternatives: int = 0, **options: Any) -> Text:
         """The assistant's next message."""
         options.setdefault("stop", self.chat_stop)
         return complete(
@@ -136,7 +133,7 @@ class Model:
             alternatives=alternatives,
         )[0]
 
-    def translate(self, text: str, **options: Any) -> Completion:
+    def translate(self, text: str, **options: Any) -> Text:
         """`text` through the encoder, its translation from the decoder; beam search where the
         checkpoint asks for it.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -118,8 +118,14 @@ class Script(TableEngine):
 class Pieces:
     """A decoder by list: token `id` stands for `pieces[id]`."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
+    lead_space = False
+
+    def __init__(self, pieces: Sequence[bytes], special: Collection[int] = ()) -> None:
         self.pieces = pieces
+        self.special = special
+
+    def is_special(self, id: int) -> bool:
+        return id in self.special
 
     def bytes_of(self, id: int) -> bytes:
         return self.pieces[id]

@@ -17,7 +17,7 @@ from lucidlm.generate import (
     SamplingSettings,
     beam_search,
     complete,
-    hypothesis_text,
+    text_of,
 )
 
 prompts = st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=6), min_size=1, max_size=3)
@@ -108,7 +108,7 @@ def test_stop_strings_end_a_hypothesis_and_are_cut_from_its_text() -> None:
     chosen = GenerationSettings(beams=2, max_new_tokens=9, stop=["b\\", "za"])
     first = beam_search(TableEngine(table), [[0]], chosen, decoder=decoder)[0][0]
     assert first.ids == (1, 2, 3, 0) and first.stop_reason == "stop"
-    assert hypothesis_text(first, chosen, decoder) == "b好"
+    assert text_of(first.ids, decoder, chosen.stop, fresh=False) == "b好"
     answer = complete(TableEngine(table), [[0]], chosen, decoder=decoder, alternatives=1)[0]
     assert answer.text == "b好" and answer.ids == first.ids
     assert [t.alternatives[0].id for t in answer.tokens] == [1, 2, 3, 0]

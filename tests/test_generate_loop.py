@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lucidlm.engine import ForwardContext
 from lucidlm.errors import GenerationError
 from lucidlm.generate import (
-    Completion,
     GenerationSettings,
     SamplingSettings,
+    Text,
     TextStream,
     complete,
     generate,
@@ -35,12 +35,12 @@ def settings(temperature: float = 0, seed: int | None = None, **more: Any) -> Ge
     return GenerationSettings(sampling=sampling, **more)
 
 
-def run(engine: ToyEngine, rows: Any, chosen: GenerationSettings, **more: Any) -> list[Completion]:
+def run(engine: ToyEngine, rows: Any, chosen: GenerationSettings, **more: Any) -> list[Text]:
     more.setdefault("decoder", letters(engine.vocab_size))
     return complete(engine, rows, chosen, **more)
 
 
-def said(completions: list[Completion]) -> list[Any]:
+def said(completions: list[Text]) -> list[Any]:
     return [(c.ids, c.text, c.stop_reason, [t.probability for t in c.tokens]) for c in completions]
 
 

@@ -17,8 +17,13 @@ NEW = 12
 class Bytes:
     """Ids as bytes, for models without a tokenizer."""
 
+    lead_space = False
+
     def bytes_of(self, id: int) -> bytes:
         return bytes([id])
+
+    def is_special(self, id: int) -> bool:
+        return False
 
 
 def theirs(case: Golden, row: int, **options: Any) -> list[int]:

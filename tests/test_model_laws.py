@@ -24,6 +24,7 @@ from lucidlm.config import (
     Rope,
     Stack,
 )
+from lucidlm.count import count
 from lucidlm.engine import ForwardContext
 from lucidlm.errors import ConfigError
 from lucidlm.model.attention import Sight, attend, may_not_see
@@ -128,11 +129,12 @@ def logits(engine: TorchEngine, rows: list[list[int]], source: list[int] | None)
 
 @given(configs())
 @settings(max_examples=150)
-def test_the_parameters_are_those_of_the_formula(config: Config) -> None:
+def test_count_and_parameters_are_those_on_the_meta_device(config: Config) -> None:
     with torch.device("meta"):
         model = Transformer(config)
     shapes = {name: tuple(weight.shape) for name, weight in model.weights().items()}
     assert shapes == parameters(config)
+    assert count(config).parameters == sum(weight.numel() for weight in model.parameters())
 
 
 @given(configs(), st.data())

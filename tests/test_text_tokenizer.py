@@ -81,7 +81,7 @@ def test_streaming_equals_decoding(kind: str, data: st.DataObject) -> None:
         stream = TextStream(tokenizer, **options)
         pushed = [stream.push(id) for id in ids]
         assert "".join([*pushed, stream.flush()]) == tokenizer.decode(ids, **options)
-        assert not any("\ufffd" in text or "\\x" in text for text in pushed[:1])
+        assert not any("\ufffd" in text for text in pushed)
 
 
 @given(text=st.text(alphabet="我很开心😀éa", min_size=1))
@@ -143,7 +143,6 @@ def test_special_tokens_as_words(kind: str, text: str) -> None:
     whole = tokenizer.encode(text, allow_special=False)
     around = tokenizer.encode("")
     assert len(whole) == len(plain) + len(around)
-    assert tokenizer.encode("</s>[MASK]<|endoftext|>", special=False) != plain or text == ""
 
 
 def test_special_tokens_are_read_as_such_by_default() -> None:

@@ -152,6 +152,11 @@ def read_config(name: str) -> Config:
     return open_checkpoint(name).config
 
 
+def preset_names() -> list[str]:
+    """Well-known architectures that `read_config` knows by name."""
+    return list(presets())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file of bounded size."""
     try:

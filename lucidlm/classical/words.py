@@ -58,6 +58,15 @@ class Words:
         text = b"".join(map(self.bytes_of, ids)).decode("utf-8")
         return text.removeprefix(" ") if self.split == "word" else text
 
+    @property
+    def lead_space(self) -> bool:
+        """Whether a text's first word brings a space that the text does not have."""
+        return self.split == "word"
+
+    def is_special(self, id: int) -> bool:
+        """Whether this is `end`, which is no part of the text."""
+        return id == self.end
+
     def bytes_of(self, id: int) -> bytes:
         """What a word adds to a text, in UTF-8: space and word, or a character; `end` nothing."""
         if id == self.end:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lucidlm.api import Model
-    from lucidlm.generate import Completion
+    from lucidlm.generate import Text
     from lucidlm.terminal.stages import Word
 
 
-def completion_json(model: str, prompt: str, completion: Completion) -> dict[str, Any]:
+def completion_json(model: str, prompt: str, completion: Text) -> dict[str, Any]:
     """The answer of `run`, `chat` and `translate`.
 
     `bytes` is a list of numbers from 0 to 255; a `text` that is no whole character shows them as

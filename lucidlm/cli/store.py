@@ -136,10 +136,10 @@ def export(
 
 def show_presets(session: Session, as_json: bool) -> None:
     """Well-known models by name, with their parameters."""
-    from lucidlm.checkpoint.load import presets, read_config  # type: ignore[attr-defined]
+    from lucidlm.checkpoint.load import preset_names, read_config
     from lucidlm.count import count
 
-    sizes = {name: count(read_config(name)).parameters for name in presets()}
+    sizes = {name: count(read_config(name)).parameters for name in preset_names()}
     if as_json:
         session.answer(
             {"presets": [{"name": name, "parameters": size} for name, size in sizes.items()]}

@@ -5,10 +5,9 @@ and scoring. No PyTorch.
 from lucidlm.generate.beam import BeamToken, Hypothesis, beam_search
 from lucidlm.generate.completion import (
     Alternative,
-    Completion,
     GeneratedToken,
+    Text,
     complete,
-    hypothesis_text,
 )
 from lucidlm.generate.filling import Filled, fill
 from lucidlm.generate.loop import Step, StopReason, generate
@@ -16,12 +15,11 @@ from lucidlm.generate.pooling import Pooling, embed, pool
 from lucidlm.generate.sampling import CutReason, History, Sampled, row_seed, sample
 from lucidlm.generate.scoring import Score, score
 from lucidlm.generate.settings import GenerationSettings, SamplingSettings
-from lucidlm.generate.stream import Decoder, TextStream, visible
+from lucidlm.generate.stream import Decoder, TextStream, text_of, visible
 
 __all__ = [
     "Alternative",
     "BeamToken",
-    "Completion",
     "CutReason",
     "Decoder",
     "Filled",
@@ -35,16 +33,17 @@ __all__ = [
     "Score",
     "Step",
     "StopReason",
+    "Text",
     "TextStream",
     "beam_search",
     "complete",
     "embed",
     "fill",
     "generate",
-    "hypothesis_text",
     "pool",
     "row_seed",
     "sample",
     "score",
+    "text_of",
     "visible",
 ]

@@ -193,7 +193,8 @@ class _Search:
         if beam.tokens[-1].id in self.settings.end:
             return "end"
         if self.stop:
-            said = b"".join(map(self.decoder.bytes_of, beam.ids))
+            heard = (id for id in beam.ids if not self.decoder.is_special(id))
+            said = b"".join(map(self.decoder.bytes_of, heard))
             if any(stop in said for stop in self.stop):
                 return "stop"
         if len(beam.tokens) < self.limit:

@@ -12,7 +12,7 @@ from lucidlm.engine import Engine, Ids, Tracer
 from lucidlm.generate.beam import Hypothesis, beam_search
 from lucidlm.generate.loop import Step, StopReason, generate, never
 from lucidlm.generate.settings import GenerationSettings
-from lucidlm.generate.stream import Decoder, TextStream, visible
+from lucidlm.generate.stream import Decoder, text_of, visible
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GeneratedToken:
 
 
 @dataclass(frozen=True)
-class Completion:
+class Text:
     """One row's answer. `ids` and `tokens` include an end token and a stop string, `text` does not.
 
     `seconds` runs from the start of the call to the row's last token, reading the prompt included.
@@ -52,6 +52,14 @@ class Completion:
     stop_reason: StopReason
     prompt_tokens: int
     seconds: float
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Each token's own probability, in order."""
+        return tuple(token.probability for token in self.tokens)
 
     @property
     def tokens_per_second(self) -> float:
@@ -69,8 +77,8 @@ def complete(
     alternatives: int = 0,
     tracer: Tracer | None = None,
     cancelled: Callable[[], bool] = never,
-) -> list[Completion]:
-    """One `Completion` per prompt, by beam search if `settings.beams` is above 1; arguments and
+) -> list[Text]:
+    """One `Text` per prompt, by beam search if `settings.beams` is above 1; arguments and
     errors as `generate`.
 
     `alternatives` is how many of the most likely tokens to note at each place.
@@ -90,7 +98,7 @@ def complete(
         )
         for row, hypotheses in zip(collected, found, strict=True):
             if hypotheses:
-                row.take_hypothesis(hypotheses[0], settings)
+                row.take_hypothesis(hypotheses[0], settings, sources is not None)
             row.seconds = time.perf_counter() - begun
     else:
         steps = generate(
@@ -126,10 +134,13 @@ class _Collected:
         self.text.append(step.text)
         self.reason = step.finished or self.reason
 
-    def take_hypothesis(self, hypothesis: Hypothesis, settings: GenerationSettings) -> None:
+    def take_hypothesis(
+        self, hypothesis: Hypothesis, settings: GenerationSettings, fresh: bool
+    ) -> None:
         for token in hypothesis.tokens:
             self._add(token.id, token.probability, token.alternatives)
-        self.text = [hypothesis_text(hypothesis, settings, self.decoder)]
+        said = [id for id in hypothesis.ids if id not in settings.end]
+        self.text = [text_of(said, self.decoder, settings.stop, fresh=fresh)]
         self.reason = hypothesis.stop_reason
 
     def _add(self, id: int, probability: float, alternatives: Sequence[tuple[int, float]]) -> None:
@@ -139,8 +150,8 @@ class _Collected:
         )
         self.tokens.append(GeneratedToken(id, visible(data), data, probability, others))
 
-    def completion(self) -> Completion:
-        return Completion(
+    def completion(self) -> Text:
+        return Text(
             ids=tuple(token.id for token in self.tokens),
             text="".join(self.text),
             tokens=tuple(self.tokens),
@@ -148,10 +159,3 @@ class _Collected:
             prompt_tokens=self.prompt_tokens,
             seconds=self.seconds,
         )
-
-
-def hypothesis_text(hypothesis: Hypothesis, settings: GenerationSettings, decoder: Decoder) -> str:
-    """A hypothesis as text: up to its stop string, without its end token."""
-    stream = TextStream(settings.stop)
-    said = [id for id in hypothesis.ids if id not in settings.end]
-    return "".join(stream.push(decoder.bytes_of(id)) for id in said) + stream.flush()

@@ -82,7 +82,8 @@ def _steps(
         return
     cache, logits = begun
     rows = [
-        _Row(i, prompt, settings, decoder, engine.max_positions) for i, prompt in enumerate(prompts)
+        _Row(i, prompt, settings, decoder, engine.max_positions, fresh=sources is not None)
+        for i, prompt in enumerate(prompts)
     ]
     while True:
         last = cancelled()
@@ -109,6 +110,7 @@ class _Row:
         settings: GenerationSettings,
         decoder: Decoder,
         max_positions: int,
+        fresh: bool,
     ) -> None:
         self.index = index
         self.settings = settings
@@ -117,7 +119,7 @@ class _Row:
         self.room = max_positions - len(prompt)
         self.history = History.of(prompt)
         self.rng = generator(settings.sampling.seed, index)
-        self.stream = TextStream(settings.stop)
+        self.stream = TextStream(settings.stop, drop_space=fresh and decoder.lead_space)
         self.count = 0
         self.last = prompt[-1]
         self.finished: StopReason | None = None
@@ -130,7 +132,8 @@ class _Row:
         self.history.add(self.last)
         data = self.decoder.bytes_of(self.last)
         ended = self.last in self.settings.end
-        text = "" if ended else self.stream.push(data)
+        unsaid = ended or self.decoder.is_special(self.last)
+        text = "" if unsaid else self.stream.push(data)
         self.finished = self._reason(ended, cancelled)
         if self.finished is not None:
             text += self.stream.flush()

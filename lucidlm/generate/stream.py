@@ -9,8 +9,17 @@ from typing import Protocol
 class Decoder(Protocol):
     """What generation needs of a tokenizer."""
 
+    @property
+    def lead_space(self) -> bool:
+        """Whether a text's first token brings a space that the text does not have."""
+        ...
+
     def bytes_of(self, id: int) -> bytes:
-        """The bytes that a token stands for, b"" for a control token."""
+        """The bytes that a token stands for; of a control token, those of its name."""
+        ...
+
+    def is_special(self, id: int) -> bool:
+        """Whether this is a control token, which is no part of the text."""
         ...
 
 
@@ -42,10 +51,11 @@ class TextStream:
     string wait.
 
     Whatever the cuts between tokens, the text is the same: it ends before the stop string that is
-    complete first.
+    complete first. `drop_space` leaves out one space that it would begin with.
     """
 
-    def __init__(self, stop: Iterable[str] = ()) -> None:
+    def __init__(self, stop: Iterable[str] = (), *, drop_space: bool = False) -> None:
+        self.drop_space = drop_space
         self.stop = [s.encode("utf-8") for s in stop]
         self.stopped = False  # a stop string has come; everything from it on is dropped
         self._pending = b""
@@ -54,6 +64,8 @@ class TextStream:
         """Add a token's bytes; returns the text that is now certain."""
         if self.stopped:
             return ""
+        if self.drop_space and data:
+            data, self.drop_space = data.removeprefix(b" "), False
         self._pending += data
         found = [(self._pending.find(s) + len(s), len(s)) for s in self.stop if s in self._pending]
         if found:
@@ -79,3 +91,13 @@ class TextStream:
             if any(s.startswith(self._pending[-size:]) for s in self.stop):
                 return size
         return 0
+
+
+def text_of(ids: Iterable[int], decoder: Decoder, stop: Iterable[str], *, fresh: bool) -> str:
+    """The text of generated `ids`, up to a stop string, without control tokens.
+
+    `fresh` says that it begins a text and does not go on from one.
+    """
+    stream = TextStream(stop, drop_space=fresh and decoder.lead_space)
+    said = (decoder.bytes_of(id) for id in ids if not decoder.is_special(id))
+    return "".join(map(stream.push, said)) + stream.flush()

@@ -90,7 +90,10 @@ def explain(tokenizer: Tokenizer, text: str) -> TextExplanation:
     """
     ids = tokenizer.encode(text, special=False)
     spelled, changes = watch.normalized(tokenizer, text)
-    pretokens = tuple(_pretokens(tokenizer, text))
+    try:
+        pretokens = tuple(_pretokens(tokenizer, text))
+    except KeyError:  # a damaged vocabulary, in which two entries share an id
+        raise TokenizerError("text.cannot_explain", kind=tokenizer.kind) from None
     if [id for pretoken in pretokens for id in pretoken.steps.ids] != ids:
         raise TokenizerError("text.cannot_explain", kind=tokenizer.kind)
     return TextExplanation(text, spelled, changes, pretokens, _pieces(tokenizer, text, ids))

@@ -197,9 +197,8 @@ class WordPieces:
         self.longest: int = model["max_input_chars_per_word"]
 
     def __call__(self, word: str) -> LongestMatch:
-        unknown = (self.vocab[self.unk],)
         if len(word) > self.longest:
-            return LongestMatch((), unknown, unknown=True)
+            return LongestMatch((), (self.vocab[self.unk],), unknown=True)
         tries, ids, start = [], [], 0
         while start < len(word):
             for end in range(len(word), start, -1):
@@ -210,7 +209,7 @@ class WordPieces:
                     start = end
                     break
             else:
-                return LongestMatch(tuple(tries), unknown, unknown=True)
+                return LongestMatch(tuple(tries), (self.vocab[self.unk],), unknown=True)
         return LongestMatch(tuple(tries), tuple(ids), unknown=False)
 
 
@@ -308,7 +307,7 @@ class Entries:
         self.unk: str = model["unk_token"]
 
     def __call__(self, word: str) -> Lookup:
-        return Lookup((self.vocab[word] if word in self.vocab else self.vocab[self.unk],))
+        return Lookup((self.vocab[word if word in self.vocab else self.unk],))
 
 
 ALGORITHMS: dict[str, Callable[[Mapping[str, Any]], Callable[[str], Steps]]] = {
