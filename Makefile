@@ -30,7 +30,9 @@ $(DEVELOP): $(INSTALLED)
 
 setup: $(DEVELOP) ## virtual environment with everything for development
 
+# A name without a slash is a model to pull, which does nothing where it is there already.
 run: $(INSTALLED) ## install the package and let a real model answer PROMPT
+	@case "$(MODEL)" in */*|*.gguf) ;; *) $(BIN)/lucidlm pull "$(MODEL)" ;; esac
 	$(BIN)/lucidlm run "$(PROMPT)" --model $(MODEL)
 
 test: $(DEVELOP) ## the fast tests: no network, no pulled model

@@ -1,4 +1,4 @@
-"""Decode speed of the readable engine beside transformers' eager model: same file, same run, in turn.
+"""Decode speed of the readable engine beside transformers' eager model: same file, in turn.
 
 Both hold the GGUF's weights in float32, read a 32-token prompt and take 64 greedy steps with their
 own cache. A round times one after the other; the ratio is taken round by round.

@@ -1,4 +1,4 @@
-"""Time and memory to load a GGUF file into float32, beside transformers: a fresh process each, in turn.
+"""Time and memory to load a GGUF file into float32, beside transformers: fresh processes, in turn.
 
 The file is warm in the cache. Imports are not counted: time and memory are those of the load call,
 memory as growth of the process's peak, in units of the float32 weights.

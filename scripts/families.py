@@ -1,7 +1,7 @@
 """Measures every family against transformers and writes docs/families.md and docs/zh/families.md.
 
-`make families` runs it. The cases are those of tests/test_golden_logits.py; the figures are the ones
-that its tests bound, measured again.
+`make families` runs it. The cases are those of tests/test_golden_logits.py; the figures are
+the ones that its tests bound, measured again.
 """
 
 from __future__ import annotations

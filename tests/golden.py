@@ -1,4 +1,4 @@
-"""Hugging Face's model and ours with the same random weights: what every golden test starts from."""
+"""Hugging Face's model and ours with the same random weights, which golden tests start from."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def save(model: Any, folder: Path) -> None:
 
 @contextmanager
 def widened() -> Iterator[None]:
-    """Hugging Face computes in float64 throughout: where its code says float32, this says float64."""
+    """Hugging Face computes in float64 throughout: where its code says float32, it is float64."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

@@ -1,4 +1,6 @@
-"""docs/families.md speaks of the cases that the golden tests run, and its figures keep their bounds."""
+"""docs/families.md speaks of the cases that the golden tests run, and its figures keep their
+bounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What we save, transformers loads, and gets the same logits; what they saved, we give back bit for bit."""
+"""What we save, transformers loads, with the same logits; what they saved we give back bit for
+bit.
+"""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def resolve(name: str) -> Path:
         raise CheckpointError("load.no_file", path=name)
     if "/" in name:
         return _within(fetch_from_hub(name))
-    raise UnknownName("load.unknown", name, [*catalogue(), *presets()])
+    raise UnknownName("load.unknown", name, catalogue())
 
 
 def _within(path: Path) -> Path:
@@ -149,7 +149,10 @@ def read_config(name: str) -> Config:
     if name in known and not Path(name).exists():
         family, hf = known[name]
         return family.read(dict(hf))
-    return open_checkpoint(name).config
+    try:
+        return open_checkpoint(name).config
+    except UnknownName:
+        raise UnknownName("load.unknown_config", name, [*catalogue(), *known]) from None
 
 
 def preset_names() -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lucidlm.errors import TokenizerError
 from lucidlm.text import gguf, marian, sentencepiece
 from lucidlm.text.cache import write_atomic
-from lucidlm.text.library import guarded, parse_backend, read_bytes, read_json
+from lucidlm.text.library import MAX_IDS, guarded, parse_backend, read_bytes, read_json
 from lucidlm.text.template import find_source
 from lucidlm.text.tokenizer import Specials, Tokenizer
 
@@ -143,7 +143,7 @@ def _from_gpt2(path: Path, config: Config) -> tokenizers.Tokenizer:
     """GPT-2's vocab.json and merges.txt; BART and RoBERTa put <s> and </s> around, Qwen splits its
     own way."""
     vocab = read_json(path)
-    if not all(type(id) is int and 0 <= id < 1 << 32 for id in vocab.values()):
+    if not all(type(id) is int and 0 <= id < MAX_IDS for id in vocab.values()):
         raise TokenizerError("text.bad_vocabulary", path=path)
     lines = _text(path.with_name("merges.txt")).splitlines()
     pairs = [gguf.pair(line) for line in lines if line and not line.startswith("#version")]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lucidlm.errors import TokenizerError, UnknownName
 from lucidlm.text import sentencepiece
-from lucidlm.text.library import guarded
+from lucidlm.text.library import MAX_IDS, guarded
 from lucidlm.text.spelling import MARK
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def _array(metadata: Metadata, name: str) -> Any:
     value = metadata.get(f"tokenizer.ggml.{name}")
     if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
         raise TokenizerError("text.gguf_missing", name=f"tokenizer.ggml.{name}")
-    if len(value) > sentencepiece.MAX_PIECES:
+    if len(value) > MAX_IDS:
         raise TokenizerError("text.gguf_missing", name=f"tokenizer.ggml.{name}")
     return value.tolist() if hasattr(value, "tolist") else value
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_FILE = 200 * 1024 * 1024  # bytes; the largest published tokenizer.json has about 40 MB
+MAX_IDS = 4_000_000  # the library allocates for every id up to the highest; real ones stay below 300,000
 MAX_PATTERN = 8192  # characters of one regular expression
 
 
@@ -65,6 +66,8 @@ def parse_backend(data: bytes, path: object) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_buffer(data)
         backend.no_padding()
         backend.no_truncation()
+        if max(backend.get_vocab().values(), default=0) >= MAX_IDS:
+            raise TokenizerError("text.bad_vocabulary", path=path)
         if getattr(backend.model, "dropout", None):
             backend.model.dropout = None
         for part in (backend.normalizer, backend.pre_tokenizer, backend.decoder):

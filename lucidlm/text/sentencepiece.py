@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lucidlm.errors import TokenizerError
-from lucidlm.text.library import guarded
+from lucidlm.text.library import MAX_IDS, guarded
 from lucidlm.text.spelling import MARK
 
 if TYPE_CHECKING:
     import tokenizers
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of pieces
-MAX_PIECES = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class SentencePiece:
 
     def __post_init__(self) -> None:
         counts = {len(self.pieces), len(self.scores), len(self.types)}
-        if len(counts) > 1 or not 0 < len(self.pieces) <= MAX_PIECES:
+        if len(counts) > 1 or not 0 < len(self.pieces) <= MAX_IDS:
             raise TokenizerError("text.bad_vocabulary", path="vocabulary")
 
 
@@ -192,7 +191,7 @@ def _read(data: bytes, path: object) -> SentencePiece:
             if (
                 not isinstance(text, bytes)
                 or not isinstance(score, bytes)
-                or len(pieces) >= MAX_PIECES
+                or len(pieces) >= MAX_IDS
             ):
                 raise TokenizerError("text.bad_vocabulary", path=path)
             pieces.append(text.decode())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lucidlm.text.library import state, steps
+from lucidlm.text.library import guarded, state, steps
 
 if TYPE_CHECKING:
     import tokenizers
@@ -77,8 +77,17 @@ def spelling_of(backend: tokenizers.Tokenizer) -> Spelling:
         return Spelling(_plain, starts_word=lambda piece: True, lead_space=True)
     if not decoder or set(decoder) <= {"Fuse", "ByteFallback"}:
         return Spelling(_marked(None, "ByteFallback" in decoder))
-    library = backend.decoder
-    return Spelling(lambda piece: library.decode([piece]).encode())
+    return Spelling(_as_library(backend.decoder))
+
+
+def _as_library(decoder: tokenizers.decoders.Decoder) -> Callable[[str], bytes]:
+    """Whatever the library makes of an entry on its own, for decoders of rarer kinds."""
+
+    def own(piece: str) -> bytes:
+        with guarded("text.cannot_decode"):
+            return decoder.decode([piece]).encode()
+
+    return own
 
 
 def _plain(piece: str) -> bytes:
