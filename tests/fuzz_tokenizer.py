@@ -1,6 +1,7 @@
 """A program for test_text_fuzz: load damaged tokenizer.json in a process that has one gigabyte.
 
-Arguments: a folder to write in, the sources as a JSON list of paths, how many, and a seed. Prints how many loaded.
+Arguments: a folder to write in, the sources as a JSON list of paths, how many, and a seed. Prints
+how many loaded.
 """
 
 from __future__ import annotations
@@ -18,8 +19,35 @@ from lucidlm.text.explain import explain
 from lucidlm.text.tokenizer import Tokenizer
 
 draw = random.Random()
-VALUES: list[Any] = [None, True, -1, 0, 2**63, 0.5, "", "a", [], {}, [[]], {"Regex": "[^"}, {"Fixed": 10**12}]
-STRINGS = ["", "a", "[MASK]", "<unk>", " ", "\u0000", "((", "(a+)+", "x" * 10**4, "Sequence", "BPE", "Unigram"]
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    0.5,
+    "",
+    "a",
+    [],
+    {},
+    [[]],
+    {"Regex": "[^"},
+    {"Fixed": 10**12},
+]
+STRINGS = [
+    "",
+    "a",
+    "[MASK]",
+    "<unk>",
+    " ",
+    "\u0000",
+    "((",
+    "(a+)+",
+    "x" * 10**4,
+    "Sequence",
+    "BPE",
+    "Unigram",
+]
 PARTS = {
     "normalizer": [
         {"type": "Replace", "pattern": {"Regex": "(x*)*x"}, "content": "yy"},
@@ -27,20 +55,43 @@ PARTS = {
         {"type": "Prepend", "prepend": "x" * 1000},
         {"type": "Precompiled", "precompiled_charsmap": "AAAAAAAA"},
         {"type": "Precompiled", "precompiled_charsmap": "/////w==" * 9},
-        {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "Strip", "strip_left": True, "strip_right": True}]},
+        {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "NFKD"},
+                {"type": "Strip", "strip_left": True, "strip_right": True},
+            ],
+        },
     ],
     "pre_tokenizer": [
-        {"type": "Split", "pattern": {"Regex": "x*x*x*x*y"}, "behavior": "Isolated", "invert": False},
+        {
+            "type": "Split",
+            "pattern": {"Regex": "x*x*x*x*y"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         {"type": "Split", "pattern": {"String": ""}, "behavior": "MergedWithNext", "invert": True},
         {"type": "FixedLength", "length": 0},
         {"type": "Metaspace", "replacement": "x", "prepend_scheme": "first", "split": True},
         {"type": "UnicodeScripts"},
         {"type": "Digits", "individual_digits": True},
     ],
-    "decoder": [{"type": "CTC", "pad_token": "a", "word_delimiter_token": "", "cleanup": True}, {"type": "Fuse"},
-                {"type": "BPEDecoder", "suffix": ""}, {"type": "Strip", "content": "a", "start": 9, "stop": 9}],
-    "padding": [{"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                 "pad_type_id": 0, "pad_token": "a"}],
+    "decoder": [
+        {"type": "CTC", "pad_token": "a", "word_delimiter_token": "", "cleanup": True},
+        {"type": "Fuse"},
+        {"type": "BPEDecoder", "suffix": ""},
+        {"type": "Strip", "content": "a", "start": 9, "stop": 9},
+    ],
+    "padding": [
+        {
+            "strategy": {"Fixed": 10**12},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "a",
+        }
+    ],
 }
 
 
@@ -76,7 +127,13 @@ def small(source):
 
 
 def places(value, found):
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in list(items):
         found.append((value, key))
         places(inner, found)
@@ -101,7 +158,11 @@ def mutated(source):
         return bytes(data)
     value = small(source)
     for _ in range(draw.randint(0, 2)):
-        top = value if draw.random() < 0.2 else draw.choice([value[k] for k in value if isinstance(value[k], (dict, list))])
+        top = (
+            value
+            if draw.random() < 0.2
+            else draw.choice([value[k] for k in value if isinstance(value[k], (dict, list))])
+        )
         options = places(top, [])
         if not options:
             continue
@@ -123,7 +184,7 @@ def main() -> None:
     draw.seed(int(sys.argv[4]))
     loaded = 0
     texts = [Path(source).read_bytes() for source in sources]
-    for number in range(count):
+    for _ in range(count):
         path.write_bytes(mutated(draw.choice(texts)))
         try:
             tokenizer = Tokenizer.load(path)
@@ -131,7 +192,7 @@ def main() -> None:
             ids = tokenizer.encode("The cat, 我很开心 [MASK] " + "x" * 300)
             tokenizer.decode(ids, skip_special=False)
             tokenizer.encode("a<|endoftext|>", allow_special=False)
-            tokenizer.vocab_size
+            tokenizer.check(10**9)
             explain(tokenizer, "the 我 12")
         except TokenizerError as error:
             assert error.message("zh") and "MemoryError" not in str(error)

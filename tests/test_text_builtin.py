@@ -19,8 +19,17 @@ ROOT = Path(__file__).parent.parent
 def test_the_shipped_files_are_what_the_script_makes(tmp_path: Path) -> None:
     """Byte for byte, in a process of its own with another hash seed."""
     script = ROOT / "scripts" / "make_tokenizers.py"
-    subprocess.run([sys.executable, str(script), "--out", str(tmp_path)], check=True, timeout=120, capture_output=True)
-    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    subprocess.run(
+        [sys.executable, str(script), "--out", str(tmp_path)],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+    made = {
+        path.relative_to(tmp_path): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
     assert {path.parts[0] for path in made} == set(KINDS)
     for name, data in made.items():
         assert (DATA / name).read_bytes() == data, name
@@ -48,9 +57,14 @@ def test_corpus_is_in_both_languages() -> None:
 
 def test_compare_counts_tokens_per_word_and_character() -> None:
     letters = Tokenizer.train("char", [ENGLISH, CHINESE], 1000)
-    rows = compare({"bytes": Tokenizer.train("bpe", ["x"], 257), "letters": letters} | {k: builtin(k) for k in KINDS})
+    rows = compare(
+        {"bytes": Tokenizer.train("bpe", ["x"], 257), "letters": letters}
+        | {k: builtin(k) for k in KINDS}
+    )
     assert [row.name for row in rows] == ["bytes", "letters", *KINDS]
-    assert rows[0].english_tokens == len(ENGLISH.encode()) and rows[0].chinese_tokens == len(CHINESE.encode())
+    assert rows[0].english_tokens == len(ENGLISH.encode()) and rows[0].chinese_tokens == len(
+        CHINESE.encode()
+    )
     assert rows[1].chinese_tokens == len(CHINESE)
     assert rows[0].per_character == len(CHINESE.encode()) / CHARACTERS > 3
     assert rows[1].per_word == len(ENGLISH) / WORDS > 5

@@ -28,8 +28,13 @@ TEXTS = (
     | st.lists(st.sampled_from(corpus()), max_size=2).map("\n".join)
 )
 SENTENCEPIECE = {
-    "llama": dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
-    "t5": dict(model_type="unigram", normalization_rule_name="nmt_nfkc"),
+    "llama": {
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    },
+    "t5": {"model_type": "unigram", "normalization_rule_name": "nmt_nfkc"},
 }
 
 
@@ -53,7 +58,8 @@ def of_sentencepiece(kind: str) -> dict[str, Any]:
     model = oracle(kind)
     ids = range(model.get_piece_size())
     types = [
-        2 if model.is_unknown(id) else 3 if model.is_control(id) else 6 if model.is_byte(id) else 1 for id in ids
+        2 if model.is_unknown(id) else 3 if model.is_control(id) else 6 if model.is_byte(id) else 1
+        for id in ids
     ]
     metadata: dict[str, Any] = {
         "tokens": [model.id_to_piece(id) for id in ids],
@@ -68,7 +74,11 @@ def of_sentencepiece(kind: str) -> dict[str, Any]:
 
         proto = ModelProto.FromString(model.serialized_model_proto())
         metadata["precompiled_charsmap"] = list(proto.normalizer_spec.precompiled_charsmap)
-        metadata |= {"remove_extra_whitespaces": True, "add_eos_token": True, "add_bos_token": False}
+        metadata |= {
+            "remove_extra_whitespaces": True,
+            "add_eos_token": True,
+            "add_bos_token": False,
+        }
     return named(kind, metadata)
 
 
@@ -91,7 +101,10 @@ def of_bert() -> dict[str, Any]:
     """WordPiece as llama.cpp spells it: ▁ before words, nothing inside."""
     vocab = builtin("wordpiece").backend.get_vocab()
     pieces = sorted(vocab, key=vocab.__getitem__)
-    tokens = [p[2:] if p.startswith("##") else p if p.startswith("[") and len(p) > 1 else f"▁{p}" for p in pieces]
+    tokens = [
+        p[2:] if p.startswith("##") else p if p.startswith("[") and len(p) > 1 else f"▁{p}"
+        for p in pieces
+    ]
     return named(
         "bert",
         {
@@ -112,7 +125,9 @@ def named(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def built(kind: str) -> Tokenizer:
-    return Tokenizer.from_gguf({"gpt2": of_bpe, "bert": of_bert}.get(kind, lambda: of_sentencepiece(kind))())
+    return Tokenizer.from_gguf(
+        {"gpt2": of_bpe, "bert": of_bert}.get(kind, lambda: of_sentencepiece(kind))()
+    )
 
 
 @pytest.mark.parametrize("kind", SENTENCEPIECE)
@@ -150,7 +165,9 @@ def test_rules_of_splitting(pre: str, text: str, expected: list[str]) -> None:
     """Against the published patterns' effect: words, digits, contractions."""
     alphabet = byte_alphabet()
     stretches = pretokens(Tokenizer.from_gguf(of_bpe(pre)), text)
-    assert [bytes(alphabet[c] for c in stretch.spelled).decode() for stretch in stretches] == expected
+    assert [
+        bytes(alphabet[c] for c in stretch.spelled).decode() for stretch in stretches
+    ] == expected
 
 
 def test_cache_is_used_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +177,11 @@ def test_cache_is_used_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first = Tokenizer.from_gguf(metadata, "abc")
     path = kept.cache_path("abc")
     assert path.is_file() and path.parent == tmp_path / "tokenizers"
-    scalars = {name: value for name, value in metadata.items() if not hasattr(value, "__len__") or isinstance(value, str)}
+    scalars = {
+        name: value
+        for name, value in metadata.items()
+        if not hasattr(value, "__len__") or isinstance(value, str)
+    }
     second = Tokenizer.from_gguf(scalars, "abc")  # the lists are not asked for
     assert second.encode(text) == first.encode(text) and second.specials == first.specials
     assert second.encode(text, allow_special=False) == first.encode(text, allow_special=False)
@@ -211,7 +232,9 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_metadata_is_one_sentence(name: str) -> None:
-    metadata = of_bpe() | named("gpt2", {}) | {f"tokenizer.ggml.{k}": v for k, v in BROKEN[name].items()}
+    metadata = (
+        of_bpe() | named("gpt2", {}) | {f"tokenizer.ggml.{k}": v for k, v in BROKEN[name].items()}
+    )
     with pytest.raises(LucidError) as caught:
         Tokenizer.from_gguf(metadata, None)
     assert caught.value.message("zh") and "\n" not in str(caught.value)
@@ -220,11 +243,15 @@ def test_broken_metadata_is_one_sentence(name: str) -> None:
 @pytest.mark.parametrize("name", ["scores", "token_type"])
 def test_broken_scores(name: str) -> None:
     with pytest.raises(LucidError, match=name):
-        Tokenizer.from_gguf(of_sentencepiece("llama") | {f"tokenizer.ggml.{name}": np.zeros(3)}, None)
+        Tokenizer.from_gguf(
+            of_sentencepiece("llama") | {f"tokenizer.ggml.{name}": np.zeros(3)}, None
+        )
 
 
 def test_ids_outside_the_vocabulary_are_ignored() -> None:
-    metadata = of_bpe() | named("gpt2", {"eos_token_id": 10**9, "bos_token_id": -1, "padding_token_id": "x"})
+    metadata = of_bpe() | named(
+        "gpt2", {"eos_token_id": 10**9, "bos_token_id": -1, "padding_token_id": "x"}
+    )
     specials = Tokenizer.from_gguf(metadata).specials
     assert (specials.eos, specials.bos, specials.pad) == ((), None, None)
 
@@ -246,7 +273,8 @@ def real(name: str) -> tuple[Tokenizer, Any]:
     return Tokenizer.from_gguf(open_gguf(path).metadata, None), theirs
 
 
-# transformers does not split digits one by one for `smollm`; no merge joins ASCII digits, so only other numerals differ
+# transformers does not split digits one by one for `smollm`; no merge joins ASCII digits, so only
+# other numerals differ
 WITHOUT_NUMERALS = TEXTS.filter(lambda text: all(c.isascii() or not c.isnumeric() for c in text))
 
 

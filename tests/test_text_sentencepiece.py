@@ -20,32 +20,39 @@ from lucidlm.text.sentencepiece import build, read
 from lucidlm.text.tokenizer import Tokenizer
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "unigram": dict(model_type="unigram", normalization_rule_name="nmt_nfkc"),
-    "unigram bytes": dict(model_type="unigram", normalization_rule_name="nmt_nfkc", byte_fallback=True),
-    "unigram identity": dict(
-        model_type="unigram", normalization_rule_name="identity", remove_extra_whitespaces=False
-    ),
-    "bpe llama": dict(
-        model_type="bpe",
-        normalization_rule_name="identity",
-        byte_fallback=True,
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        split_digits=True,
-    ),
-    "bpe gemma": dict(
-        model_type="bpe",
-        normalization_rule_name="identity",
-        byte_fallback=True,
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        user_defined_symbols=["\n", "\n\n", "▁▁", "▁▁▁", "<table>"],
-    ),
-    "bpe nfkc": dict(model_type="bpe", normalization_rule_name="nmt_nfkc"),
-    "char": dict(model_type="char", normalization_rule_name="identity"),
+    "unigram": {"model_type": "unigram", "normalization_rule_name": "nmt_nfkc"},
+    "unigram bytes": {
+        "model_type": "unigram",
+        "normalization_rule_name": "nmt_nfkc",
+        "byte_fallback": True,
+    },
+    "unigram identity": {
+        "model_type": "unigram",
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    },
+    "bpe llama": {
+        "model_type": "bpe",
+        "normalization_rule_name": "identity",
+        "byte_fallback": True,
+        "remove_extra_whitespaces": False,
+        "allow_whitespace_only_pieces": True,
+        "split_digits": True,
+    },
+    "bpe gemma": {
+        "model_type": "bpe",
+        "normalization_rule_name": "identity",
+        "byte_fallback": True,
+        "remove_extra_whitespaces": False,
+        "add_dummy_prefix": False,
+        "user_defined_symbols": ["\n", "\n\n", "▁▁", "▁▁▁", "<table>"],
+    },
+    "bpe nfkc": {"model_type": "bpe", "normalization_rule_name": "nmt_nfkc"},
+    "char": {"model_type": "char", "normalization_rule_name": "identity"},
 }
 
-# Letters of several scripts, punctuation, emoji: composed, since the library's tables stop at six bytes
+# Letters of several scripts, punctuation, emoji: composed, since the library applies its tables to
+# no grapheme of six bytes and more
 ALPHABET = "abcdehinopst .,!?'12 　我很开心今天好，。？éßñΩж№½Ａ😀👩🏽"
 TEXTS = st.text(alphabet=ALPHABET, max_size=40) | st.lists(
     st.sampled_from([*corpus(), " ", "  ", "\n", "\n\n", "hello  world "]), max_size=4
@@ -58,7 +65,10 @@ def trained(shape: str) -> bytes:
     options = {"vocab_size": 1500, "character_coverage": 0.99, "minloglevel": 9, "num_threads": 1}
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()), model_writer=out, hard_vocab_limit=False, **options | SHAPES[shape]
+        sentence_iterator=iter(corpus()),
+        model_writer=out,
+        hard_vocab_limit=False,
+        **options | SHAPES[shape],
     )
     return out.getvalue()
 
@@ -94,7 +104,9 @@ def test_everything_the_file_says_is_read(shape: str) -> None:
     assert [t == 3 for t in model.types] == [library.is_control(id) for id in range(size)]
     assert [t == 6 for t in model.types] == [library.is_byte(id) for id in range(size)]
     ids = (library.unk_id(), library.bos_id(), library.eos_id(), library.pad_id())
-    assert (model.unk, model.bos, model.eos, model.pad) == tuple(id if id >= 0 else None for id in ids)
+    assert (model.unk, model.bos, model.eos, model.pad) == tuple(
+        id if id >= 0 else None for id in ids
+    )
 
 
 @given(data=st.data())
@@ -120,7 +132,12 @@ def test_folder_of_llama_and_t5(tmp_path: Path) -> None:
         folder = tmp_path / family
         folder.mkdir()
         (folder / name).write_bytes(trained(shape))
-        config = {"tokenizer_class": family, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+        config = {
+            "tokenizer_class": family,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+        }
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         tokenizer, ids = Tokenizer.load(folder), oracle(shape).encode(text)
         assert tokenizer.encode(text) == ([1, *ids] if "Llama" in family else [*ids, 2])
@@ -137,13 +154,15 @@ def test_xlm_r_shifts_its_ids(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as Marian's: two models, joint ids in another order, with pieces that one side lacks."""
+    """A folder as Marian's: two models, joint ids in another order, a few pieces missing."""
     folder = tmp_path_factory.mktemp("marian")
     options = {"vocab_size": 1300, "minloglevel": 9, "num_threads": 1, "hard_vocab_limit": False}
     pieces: list[str] = []
     for name, sentences in (("source", corpus()[:190]), ("target", corpus()[190:])):
         out = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(sentences), model_writer=out, **options)
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences), model_writer=out, **options
+        )
         (folder / f"{name}.spm").write_bytes(out.getvalue())
         model = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
         pieces += [model.id_to_piece(id) for id in range(3, model.get_piece_size())]

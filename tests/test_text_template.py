@@ -46,7 +46,8 @@ LLAMA3 = (
     "{%- endif %}\n"
     '{{- system_message }}{{- "<|eot_id|>" }}\n'
     "{%- for message in messages %}\n"
-    "    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}"
+    "    {%- if not (message.role == 'ipython' or message.role == 'tool' "
+    "or 'tool_calls' in message) %}"
     "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
     " + message['content'] | trim + '<|eot_id|>' }}\n"
     "    {%- endif %}\n"
@@ -78,7 +79,8 @@ QWEN = (
     "{%- set ns = namespace(last=messages|length - 1, tool=true) %}"
     "{%- for message in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}"
     '{%- if ns.tool and message.role == "user" and message.content is string and not('
-    "message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}"
+    "message.content.startswith('<tool_response>') "
+    "and message.content.endswith('</tool_response>')) %}"
     "{%- set ns.tool = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}"
     '{%- if tools %}{{- "# Tools\\n" }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}'
     "{%- endif %}"
@@ -87,17 +89,20 @@ QWEN = (
     "{{- '<|im_start|>' + message.role + '\\n' + render(message.content, true) + '<|im_end|>\\n' }}"
     '{%- elif message.role == "assistant" %}{%- set content = message.content %}'
     "{%- if '</think>' in content %}"
-    "{%- set think = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}"
+    "{%- set think = content.split('</think>')[0].rstrip('\\n') %}"
+    "{%- set think = think.split('<think>')[-1].lstrip('\\n') %}"
     "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}{%- endif %}"
     "{%- if loop.index0 > ns.last and think is defined %}"
-    "{{- '<|im_start|>assistant\\n<think>\\n' ~ think.strip('\\n') ~ '\\n</think>\\n\\n' ~ content }}"
+    "{{- '<|im_start|>assistant\\n<think>\\n' ~ think.strip('\\n') "
+    "~ '\\n</think>\\n\\n' ~ content }}"
     "{%- else %}{{- '<|im_start|>assistant\\n' ~ content }}{%- endif %}{{- '<|im_end|>\\n' }}"
     "{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 MISTRAL = (
     '{%- if messages[0]["role"] == "system" %}{%- set system_message = messages[0]["content"] %}'
-    "{%- set loop_messages = messages[1:] %}{%- else %}{%- set loop_messages = messages %}{%- endif %}"
+    "{%- set loop_messages = messages[1:] %}{%- else %}"
+    "{%- set loop_messages = messages %}{%- endif %}"
     '{%- set user_messages = loop_messages | selectattr("role", "equalto", "user") | list %}'
     "{{- bos_token }}{%- set ns = namespace() %}{%- set ns.index = 0 %}"
     "{%- for message in loop_messages %}"
@@ -155,7 +160,8 @@ HOSTILE = {
     "list times": "{{ ([1] * 10**9) | length }}",
     "range": "{{ range(10**9) | list | length }}",
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "loops with text": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxx{% endfor %}{% endfor %}",
+    "loops with text": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxx"
+    "{% endfor %}{% endfor %}",
     "generators": "{{ range(99999)|map('string')|map('upper')|map('lower')|list|length }}" * 40,
     "width": "{{ '%1000000000d' % 1 }}",
     "star width": "{{ '%*d' % (1000000000, 1) }}",
@@ -212,8 +218,10 @@ HOSTILE = {
     "slices kept": "{% set x = 'x' * 999999 %}{% set ns = namespace(y=[]) %}"
     "{% for i in range(99999) %}{% set ns.y = [ns.y, x[1:]] %}{% endfor %}",
     "recursive macro": "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
-    "branching macro": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
-    "varargs macro": "{% macro m(n) %}{% if n %}{{ m(n - 1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
+    "branching macro": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}"
+    "{% endmacro %}{{ m(40) }}",
+    "varargs macro": "{% macro m(n) %}{% if n %}{{ m(n - 1, varargs, varargs) }}{% else %}"
+    "{{ varargs }}{% endif %}"
     "{% endmacro %}{{ m(60, 1, 2) }}",
     "recursive loop": "{% for x in [1] recursive %}{{ loop([x]) }}{{ loop([x]) }}{% endfor %}",
     "date": "{{ strftime_now('%1000000000Y') }}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,11 @@ def test_byte_level_round_trip(text: str) -> None:
 @pytest.mark.parametrize("kind", [*TRAINED, *KINDS, "byte fallback"])
 @given(text=TEXTS)
 def test_decoding_equals_the_librarys(kind: str, text: str) -> None:
-    tokenizer = byte_fallback() if kind == "byte fallback" else (builtin if kind in KINDS else trained)(kind)
+    tokenizer = (
+        byte_fallback()
+        if kind == "byte fallback"
+        else (builtin if kind in KINDS else trained)(kind)
+    )
     ids = tokenizer.encode(text)
     library = tokenizer.backend.decode(ids)
     if "\ufffd" not in library:
@@ -146,7 +152,9 @@ def test_special_tokens_as_words(kind: str, text: str) -> None:
 
 
 def test_special_tokens_are_read_as_such_by_default() -> None:
-    assert builtin("bpe").encode("a<|endoftext|>", special=False)[-1] == builtin("bpe").specials.eos[0]
+    assert (
+        builtin("bpe").encode("a<|endoftext|>", special=False)[-1] == builtin("bpe").specials.eos[0]
+    )
     assert builtin("wordpiece").encode("[MASK]") == [2, 4, 3]
 
 
@@ -202,14 +210,19 @@ def test_gpt2_files(tmp_path: Path) -> None:
     lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
     (tmp_path / "merges.txt").write_text("\n".join(lines))
     (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"eos_token": {"content": "<|endoftext|>"}, "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "special": True}}})
+        json.dumps(
+            {
+                "eos_token": {"content": "<|endoftext|>"},
+                "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "special": True}},
+            }
+        )
     )
     tokenizer = Tokenizer.load(tmp_path)
     for text in [*corpus()[::20], "<|endoftext|> a"]:
         assert tokenizer.encode(text) == builtin("bpe").encode(text)
     assert tokenizer.specials.eos == (0,)
     (tmp_path / "merges.txt").unlink()
-    with pytest.raises(TokenizerError, match="merges.txt"):
+    with pytest.raises(TokenizerError, match=r"merges\.txt"):
         Tokenizer.load(tmp_path)
 
 
@@ -217,7 +230,21 @@ def test_gpt2_files(tmp_path: Path) -> None:
 def test_bert_vocab_txt(tmp_path: Path, lower: bool) -> None:
     from transformers import BertTokenizer
 
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The", "cat", "##s", "我", "é", "e", "."]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "the",
+        "The",
+        "cat",
+        "##s",
+        "我",
+        "é",
+        "e",
+        ".",
+    ]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)
@@ -252,12 +279,17 @@ WRONG: dict[str, bytes] = {
     "cut": b'{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "mer',
     "unknown model": b'{"version": "1.0", "model": {"type": "Magic"}}',
     "deep": b'{"version": ' + b"[" * 100_000,
-    "merge of nothing": b'{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[["x","y"]]}}',
+    "merge of nothing": b'{"model":{"type":"BPE","vocab":{"a":0},"merges":[["x","y"]]}}',
     "slow pattern": json.dumps(
         {
             "version": "1.0",
             "added_tokens": [],
-            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False},
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": "(x+x+)+y"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
             "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
         }
     ).encode(),
@@ -298,7 +330,12 @@ def test_padding_and_truncation_of_a_file_are_not_ours(tmp_path: Path) -> None:
         "pad_type_id": 0,
         "pad_token": "<|endoftext|>",
     }
-    value["truncation"] = {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    value["truncation"] = {
+        "max_length": 1,
+        "strategy": "LongestFirst",
+        "stride": 0,
+        "direction": "Right",
+    }
     value["model"]["dropout"] = 0.5
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
     tokenizer = Tokenizer.load(tmp_path)
@@ -354,3 +391,13 @@ def test_special_tokens_of_ones_own(kind: str) -> None:
     ids = tokenizer.encode("<SOS>我很<EOS>", special=False)
     assert [tokenizer.piece(id) for id in (ids[0], ids[-1])] == ["<SOS>", "<EOS>"]
     assert tokenizer.is_special(ids[0])
+
+
+def test_importing_the_part_loads_no_library() -> None:
+    """What is heavy is imported when it is used: `--help` must not wait for it."""
+    program = (
+        "import sys\n"
+        "from lucidlm.text import builtin, chat, compare, explain, folder, gguf, stream, train\n"
+        "assert not {'tokenizers', 'jinja2', 'numpy', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -80,12 +80,12 @@ def read(hf: HF) -> Config:
         embedding=Embedding(
             positions="learned" if learned else "sinusoidal",
             position_offset=2 if learned else 0,
-            scale=sqrt(dim) if keys.take("scale_embedding", False) else 1.0,
+            scale=sqrt(dim) if keys.flag("scale_embedding", False) else 1.0,
             norm=norm if learned else None,
         ),
         encoder=stack("encoder"),
         decoder=replace(decoder, mask="causal", cross=decoder.attention),
-        head=Head(tied=keys.take("tie_word_embeddings", True), bias=True),
+        head=Head(tied=keys.flag("tie_word_embeddings", True), bias=True),
     )
     keys.finish()
     return config
@@ -108,6 +108,7 @@ def write(config: Config) -> HF:
         ),
         "scale_embedding": config.embedding.scale != 1.0,
         "tie_word_embeddings": head.tied,
+        "pad_token_id": 0,  # theirs by default lies outside a small vocabulary
     }
     for side, stack in (("encoder", encoder), ("decoder", decoder)):
         hf[f"{side}_layers"] = stack.layers

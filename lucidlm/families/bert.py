@@ -6,7 +6,6 @@ without the head.
 from __future__ import annotations
 
 from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.errors import ConfigError
 from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules
 
 # What stands on the encoder, by published architecture: (masked-word head, pooler)
@@ -19,15 +18,10 @@ TOPS = {
 
 def read(hf: HF) -> Config:
     keys = Keys(hf, "bert")
-    architecture = (hf.get("architectures") or ["BertForMaskedLM"])[0]
-    if architecture not in TOPS:
-        raise ConfigError(
-            "families.value",
-            key="architectures",
-            value=architecture,
-            family="bert",
-            known=", ".join(TOPS),
-        )
+    named = hf.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else "BertForMaskedLM"
+    if not isinstance(architecture, str) or architecture not in TOPS:
+        raise keys.unknown("architectures", architecture, ", ".join(TOPS))
     masked_words, pooler = TOPS[architecture]
     keys.only("position_embedding_type", "absolute")
     keys.only("is_decoder", False)
@@ -47,7 +41,7 @@ def read(hf: HF) -> Config:
     dim, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
     head_dim, activation = dim // max(heads, 1), keys.activation("hidden_act", "gelu")
     norm = Norm(kind="layer", eps=keys.real("layer_norm_eps", 1e-12))
-    tied = keys.take("tie_word_embeddings", True)
+    tied = keys.flag("tie_word_embeddings", True)
     config = Config(
         dim=dim,
         vocab_size=keys.number("vocab_size"),

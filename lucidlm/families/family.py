@@ -4,11 +4,12 @@ ways. Data only.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from lucidlm.config import Activation, Config, Rope
+from lucidlm.config import MAX_LAYERS, Activation, Config, Rope
 from lucidlm.errors import ConfigError, nearest
 
 HF = dict[str, Any]  # a parsed config.json
@@ -75,16 +76,11 @@ class Metadata:
 
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number; missing without a default is an error."""
-        value = self.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ConfigError("families.number", key=key, value=value, family=self.architecture)
-        return value
+        return whole(key, self.get(key, default), self.architecture)
 
     def real(self, key: str, default: float | None = None) -> float:
-        value = self.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigError("families.number", key=key, value=value, family=self.architecture)
-        return float(value)
+        """A number above 0; missing without a default is an error."""
+        return positive(key, self.get(key, default), self.architecture)
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.metadata.get(f"{self.architecture}.{key}", default)
@@ -139,6 +135,15 @@ COMMON = frozenset(
     """.split()
 )
 
+# A config is a file like any other, and may lie: nothing is counted out before it has been checked.
+LARGEST = 1 << 53
+LAYER_COUNTS = frozenset(
+    """
+    num_hidden_layers n_layer num_layers num_decoder_layers encoder_layers decoder_layers
+    block_count
+    """.split()
+)
+
 ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
     "gelu": "gelu",
@@ -169,24 +174,46 @@ class Keys:
 
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number; missing without a default is an error."""
+        return whole(key, self.take(key, default), self.family)
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """A number above 0; missing without a default is an error."""
+        return positive(key, self.take(key, default), self.family)
+
+    def flag(self, key: str, default: bool) -> bool:
         value = self.take(key, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ConfigError("families.number", key=key, value=value, family=self.family)
+        if not isinstance(value, bool):
+            raise self.unknown(key, value, "true, false")
         return value
 
-    def real(self, key: str, default: float) -> float:
-        value = self.take(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigError("families.number", key=key, value=value, family=self.family)
-        return float(value)
+    def table(self, key: str) -> HF:
+        """An object; empty where there is none."""
+        value = self.take(key, {})
+        if not isinstance(value, dict):
+            raise self.unknown(key, value, "{...}")
+        return value
+
+    def kinds(self, layers: int) -> list[str] | None:
+        """`layer_types`: which layers slide and which see everything; None where not said."""
+        value = self.take("layer_types")
+        known = ("sliding_attention", "full_attention")
+        if value is not None:
+            if not isinstance(value, list) or len(value) != layers:
+                raise self.unknown("layer_types", value, f"{layers} × {known}")
+            if other := [kind for kind in value if kind not in known]:
+                raise self.unknown("layer_types", other[0], ", ".join(known))
+            return [str(kind) for kind in value]
+        return None
+
+    def unknown(self, key: str, value: object, known: str) -> ConfigError:
+        """The error for a value that this family has nothing for."""
+        shown = reprlib.repr(value)
+        return ConfigError("families.value", key=key, value=shown, family=self.family, known=known)
 
     def activation(self, key: str, default: str) -> Activation:
         name = self.take(key, default)
         if not isinstance(name, str) or name not in ACTIVATIONS:
-            known = ", ".join(sorted(ACTIVATIONS))
-            raise ConfigError(
-                "families.value", key=key, value=name, family=self.family, known=known
-            )
+            raise self.unknown(key, name, ", ".join(sorted(ACTIVATIONS)))
         return ACTIVATIONS[name]
 
     def only(self, key: str, *supported: object) -> None:
@@ -194,10 +221,7 @@ class Keys:
         not have.
         """
         if self.take(key, supported[0]) not in supported:
-            known = ", ".join(map(repr, supported))
-            raise ConfigError(
-                "families.value", key=key, value=self.hf[key], family=self.family, known=known
-            )
+            raise self.unknown(key, self.hf[key], ", ".join(map(repr, supported)))
 
     def ignore(self, *keys: str) -> None:
         """Keys that concern training, or repeat what others say."""
@@ -210,30 +234,41 @@ class Keys:
                 raise ConfigError("families.unknown_key", key=key, family=self.family, nearest=near)
 
 
+def whole(key: str, value: object, family: str) -> int:
+    """`value` as a whole number that a model's size can be, or ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        raise ConfigError("families.number", key=key, value=reprlib.repr(value), family=family)
+    if key in LAYER_COUNTS and value > MAX_LAYERS:
+        raise ConfigError("config.layers", layers=value, most=MAX_LAYERS)
+    return value
+
+
+def positive(key: str, value: object, family: str) -> float:
+    """`value` as a number above 0, or ConfigError."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < LARGEST:
+        raise ConfigError("families.real", key=key, value=reprlib.repr(value), family=family)
+    return float(value)
+
+
 def read_rope(parameters: HF, base: float, family: str) -> Rope:
     """A `rope_scaling` or `rope_parameters` object of config.json."""
-    base = float(parameters.get("rope_theta") or base)
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    keys = Keys(parameters, family)
+    base = keys.real("rope_theta", base)
+    kind = keys.take("rope_type", keys.take("type", "default"))
     if kind == "default":
         return Rope(base=base)
     if kind == "linear":
-        return Rope(base=base, scaling="linear", factor=float(parameters["factor"]))
+        return Rope(base=base, scaling="linear", factor=keys.real("factor"))
     if kind == "llama3":
         return Rope(
             base=base,
             scaling="llama3",
-            factor=float(parameters["factor"]),
-            low_factor=float(parameters["low_freq_factor"]),
-            high_factor=float(parameters["high_freq_factor"]),
-            original_positions=int(parameters["original_max_position_embeddings"]),
+            factor=keys.real("factor"),
+            low_factor=keys.real("low_freq_factor"),
+            high_factor=keys.real("high_freq_factor"),
+            original_positions=keys.number("original_max_position_embeddings"),
         )
-    raise ConfigError(
-        "families.value",
-        key="rope_type",
-        value=kind,
-        family=family,
-        known="default, linear, llama3",
-    )
+    raise keys.unknown("rope_type", kind, "default, linear, llama3")
 
 
 def write_rope(rope: Rope) -> HF:

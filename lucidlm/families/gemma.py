@@ -91,12 +91,12 @@ def read(hf: HF) -> Config:
     keys.only("attn_logit_softcapping", None)
     keys.only("use_bidirectional_attention", False)
     keys.ignore("_sliding_window_pattern", "cache_implementation", "hidden_act")
-    ropes = keys.take("rope_parameters") or {}
-    whole = dict(ropes.get("full_attention") or keys.take("rope_scaling") or {})
-    near = dict(ropes.get("sliding_attention") or {})
+    ropes = Keys(keys.table("rope_parameters"), "gemma3")
+    whole = ropes.table("full_attention") or keys.table("rope_scaling")
+    near = ropes.table("sliding_attention")
     keys.ignore("rope_scaling")
-    every = keys.number("sliding_window_pattern", PATTERN)
-    kinds = keys.take("layer_types") or [
+    every = max(1, keys.number("sliding_window_pattern", PATTERN))
+    kinds = keys.kinds(layers) or [
         "full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)
     ]
     sliding = tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
@@ -119,8 +119,8 @@ def read(hf: HF) -> Config:
         )
         if sliding
         else None,
-        bias=keys.take("attention_bias", False),
-        tied=keys.take("tie_word_embeddings", True),
+        bias=keys.flag("attention_bias", False),
+        tied=keys.flag("tie_word_embeddings", True),
         activation=keys.activation("hidden_activation", "gelu_pytorch_tanh"),
     )
     keys.finish()

@@ -87,7 +87,7 @@ def read(hf: HF) -> Config:
         keys.number("vocab_size"),
         keys.real("layer_norm_epsilon", 1e-5),
         activation=keys.activation("activation_function", "gelu_new"),
-        tied=keys.take("tie_word_embeddings", True),
+        tied=keys.flag("tie_word_embeddings", True),
     )
     keys.finish()
     return config

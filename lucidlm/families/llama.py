@@ -7,7 +7,6 @@ SmolLM is Llama itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isclose, tau
 
 from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Local, Norm, Rope, Stack
@@ -36,9 +35,9 @@ def read(hf: HF) -> Config:
         keys.number("num_attention_heads"),
     )
     head_dim = keys.number("head_dim", 128 if kind == "qwen3" else dim // max(heads, 1))
-    bias = keys.take("attention_bias", False) if kind in ("llama", "qwen3") else kind == "qwen2"
+    bias = keys.flag("attention_bias", False) if kind in ("llama", "qwen3") else kind == "qwen2"
     norm = Norm(kind="rms", eps=keys.real("rms_norm_eps", 1e-6))
-    parameters = keys.take("rope_parameters") or keys.take("rope_scaling") or {}
+    parameters = keys.table("rope_parameters") or keys.table("rope_scaling")
     rope = read_rope(parameters, keys.real("rope_theta", 10000.0), kind)
     keys.only("rope_interleaved", False)
     keys.ignore("pretraining_tp", "rope_scaling", "is_llama_config")
@@ -64,14 +63,14 @@ def read(hf: HF) -> Config:
                 hidden=keys.number("intermediate_size"),
                 activation=keys.activation("hidden_act", "silu"),
                 gated=True,
-                bias=keys.take("mlp_bias", False),
+                bias=keys.flag("mlp_bias", False),
             ),
             norm=norm,
             norm_places=("input",),
             mask="causal",
             final_norm=True,
         ),
-        head=Head(tied=keys.take("tie_word_embeddings", False)),
+        head=Head(tied=keys.flag("tie_word_embeddings", False)),
     )
     keys.finish()
     return config
@@ -82,15 +81,15 @@ def _window(keys: Keys, kind: str, layers: int) -> Local | None:
     on, when asked to.
     """
     window = keys.take("sliding_window")
-    asked = keys.take("use_sliding_window", kind == "mistral")
-    first = keys.take("max_window_layers", 0 if kind == "mistral" else 28)
-    kinds: Sequence[str] | None = keys.take("layer_types")
+    asked = keys.flag("use_sliding_window", kind == "mistral")
+    first = keys.number("max_window_layers", 0 if kind == "mistral" else 28)
+    kinds = keys.kinds(layers)
     if window is None or not asked:
         return None
     if kinds is None:
         kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
     local = tuple(i for i, name in enumerate(kinds) if name == "sliding_attention")
-    return Local(layers=local, window=window) if local else None
+    return Local(layers=local, window=keys.number("sliding_window")) if local else None
 
 
 def write(config: Config) -> HF:
@@ -155,7 +154,7 @@ def read_gguf(file: GGUFFile) -> Config:
     )
     head_dim = keys.number("attention.key_length", dim // max(heads, 1))
     norm = Norm(kind="rms", eps=keys.real("attention.layer_norm_rms_epsilon"))
-    window = keys.get("attention.sliding_window")
+    window = keys.number("attention.sliding_window", 0)
     return Config(
         dim=dim,
         vocab_size=file.shape("token_embd.weight")[0],

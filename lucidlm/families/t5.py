@@ -19,7 +19,6 @@ from lucidlm.config import (
     RelativeBias,
     Stack,
 )
-from lucidlm.errors import ConfigError
 from lucidlm.families.family import ACTIVATIONS, HF, Family, Keys, Rule
 
 UNBOUNDED = 1 << 20  # a bias by distance sets no limit
@@ -33,16 +32,10 @@ def read(hf: HF) -> Config:
     projection = str(keys.take("feed_forward_proj", "relu"))
     gated, name = projection.startswith("gated-"), projection.removeprefix("gated-")
     if name not in ACTIVATIONS:
-        raise ConfigError(
-            "families.value",
-            key="feed_forward_proj",
-            value=projection,
-            family="t5",
-            known="relu, gated-gelu",
-        )
+        raise keys.unknown("feed_forward_proj", projection, "relu, gated-gelu")
     # the published 1.1 files say "gated-gelu" and were trained with the tanh form
     activation = "gelu_tanh" if projection == "gated-gelu" else ACTIVATIONS[name]
-    tied = keys.take("scale_decoder_outputs", keys.take("tie_word_embeddings", True))
+    tied = keys.flag("scale_decoder_outputs", keys.flag("tie_word_embeddings", True))
     keys.ignore(
         "tie_word_embeddings", "dense_act_fn", "is_gated_act", "n_positions", "dropout_rate"
     )

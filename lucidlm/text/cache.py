@@ -2,7 +2,7 @@
 seconds, reading them less.
 
 A kept file is a tokenizer.json whose BPE vocabulary and merges stand apart as three columns: the
-library takes those in half the time that it needs for its own file.
+library takes those in two thirds of the time that it needs for its own file.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lucidlm.text.tokenizer import Specials, Tokenizer
 if TYPE_CHECKING:
     import tokenizers
 
+OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")  # of a BPE from GGUF
 BUILD = 1  # raise it when the same metadata would give another tokenizer
 
 
@@ -78,14 +79,10 @@ def pack(backend: tokenizers.Tokenizer) -> bytes:
     if model["type"] == "BPE":
         vocab = model["vocab"]
         kept["tokens"] = sorted(vocab, key=vocab.__getitem__)
-        kept["left"], kept["right"] = (
-            zip(*model["merges"], strict=True) if model["merges"] else ((), ())
-        )
+        kept["left"] = [left for left, _ in model["merges"]]
+        kept["right"] = [right for _, right in model["merges"]]
         kept["added"] = [(token["content"], token["special"]) for token in value["added_tokens"]]
-        kept["options"] = {
-            name: model[name]
-            for name in ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
-        }
+        kept["options"] = {name: model[name] for name in OPTIONS}
         value["model"] = {"type": "BPE", "vocab": {}, "merges": []}
         value["added_tokens"] = []
     return json.dumps(kept, ensure_ascii=False).encode()
@@ -103,11 +100,8 @@ def unpack(data: bytes, path: Path) -> tokenizers.Tokenizer:
             merges = list(zip(kept["left"], kept["right"], strict=True))
             backend.model = models.BPE(vocab, merges, **kept["options"])
             for wanted in (True, False):
-                added = [
-                    AddedToken(text, normalized=False, special=wanted)
-                    for text, special in kept["added"]
-                    if special == wanted
-                ]
+                texts = [text for text, special in kept["added"] if special == wanted]
+                added = [AddedToken(text, normalized=False, special=wanted) for text in texts]
                 backend.add_special_tokens(added) if wanted else backend.add_tokens(added)
     return backend
 

@@ -53,20 +53,7 @@ class Rule:
 
 
 RULES = (
-    Rule(
-        (
-            "default",
-            "gpt-2",
-            "gpt2",
-            "phi-2",
-            "mpt",
-            "olmo",
-            "jais",
-            "jina-v1-en",
-            "roberta-bpe",
-            "gigachat",
-        )
-    ),
+    Rule(("default", "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "jina-v1-en", "roberta-bpe")),
     Rule(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"), single_digits=True),
     Rule(
         ("llama3", "llama-bpe", "llama-v3", "falcon3", "dbrx", "smaug-bpe", "pixtral"),

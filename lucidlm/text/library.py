@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 MAX_FILE = 200 * 1024 * 1024  # bytes; the largest published tokenizer.json has about 40 MB
-MAX_IDS = 4_000_000  # the library allocates for every id up to the highest; real ones stay below 300,000
+MAX_IDS = (
+    4_000_000  # the library allocates for every id up to the highest; real ones stay below 300,000
+)
 MAX_PATTERN = 8192  # characters of one regular expression
 
 

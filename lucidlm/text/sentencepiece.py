@@ -76,9 +76,8 @@ def build(model: SentencePiece) -> tokenizers.Tokenizer:
 
 
 def _spaced(model: SentencePiece) -> SentencePiece:
-    """User-defined pieces such as ▁▁ (Gemma's runs of spaces) as they stand in a text, where they are
-    found before anything is normalised; GGUF files have them so already.
-    """
+    """User-defined pieces such as ▁▁ (Gemma's runs of spaces) as they stand in a text, where they
+    are found before anything is normalised; GGUF files have them so already."""
     rows = zip(model.pieces, model.types, strict=True)
     return replace(
         model, pieces=[p.replace(MARK, " ") if t == USER_DEFINED else p for p, t in rows]

@@ -94,7 +94,9 @@ class Lattice:
     edges: tuple[Edge, ...]
     best: Path
     runner_up: Path | None
-    tokens: tuple[str, ...]  # the pieces along the best path, neighbouring unknown characters as one
+    tokens: tuple[
+        str, ...
+    ]  # the pieces along the best path, neighbouring unknown characters as one
     ids: tuple[int, ...]
 
 

@@ -57,18 +57,18 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary at work. Build one with `load`, `from_gguf` or `train`."""
+    """A vocabulary at work. Build one with `load`, `from_gguf` or `train`.
+
+    `names` are the pieces by id where the backend has ids of its own (Marian); `files` is what `save`
+    writes then, byte for byte; `size` is `vocab_size` where whoever built it knows.
+    """
 
     backend: tokenizers.Tokenizer
     specials: Specials = field(default_factory=Specials)
     chat_template: str | None = None
-    names: Sequence[str] | None = (
-        None  # pieces by id where the backend has others (Marian's target side)
-    )
-    files: Mapping[str, bytes] = field(
-        default_factory=dict
-    )  # what `save` writes instead, byte for byte
-    size: int | None = None  # `vocab_size`, where whoever built it knows
+    names: Sequence[str] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    size: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @staticmethod
@@ -120,11 +120,8 @@ class Tokenizer:
         """The algorithm that cuts words into pieces."""
         name = type(self.backend.model).__name__
         if name == "WordLevel":
-            return (
-                "char"
-                if state(self.backend.pre_tokenizer).get("behavior") == "Isolated"
-                else "word"
-            )
+            split = state(self.backend.pre_tokenizer).get("behavior")
+            return "char" if split == "Isolated" else "word"
         kinds: dict[str, Kind] = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}
         return kinds[name]
 

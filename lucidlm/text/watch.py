@@ -1,7 +1,8 @@
 """What a tokenizer does to a text before its model cuts it: special tokens, normalising, splitting.
 
-All of that is the `tokenizers` library's own work, with exact places in the original. To see it, the
-model is exchanged for one that knows nothing, and so returns every stretch it is given as it is.
+All of that is the `tokenizers` library's own work, with exact places in the original. To see it,
+the model is exchanged for one that knows nothing, and so returns every stretch it is given as it
+is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Stretch:
-    """What the model is given: `spelled` by normalising and splitting, from characters `span` of the
-    original. `added` is the id where this is an added token, which no model cuts.
-    """
+    """What the model is given: `spelled` by normalising and splitting, from characters `span` of
+    the original. `added` is the id where this is an added token, which no model cuts."""
 
     spelled: str
     span: Span
@@ -87,9 +87,9 @@ def _changes(text: str, groups: list[tuple[int, int, str]]) -> list[Change]:
 
 @dataclass(frozen=True)
 class _Watchers:
-    """Three tokenizers like the one that is watched, and its added tokens' ids by those of the first
-    two: `words` and `characters` know nothing, `bare` has the same model but no post-processor.
-    """
+    """Three tokenizers like the one that is watched, and its added tokens' ids by those of the
+    first two: `words` and `characters` know nothing, `bare` has the same model but no
+    post-processor."""
 
     words: tokenizers.Tokenizer
     characters: tokenizers.Tokenizer
