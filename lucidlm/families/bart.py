@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import sqrt
 
 from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules
+from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules, per_head
 
 
 def read(hf: HF) -> Config:
@@ -53,7 +53,7 @@ def read(hf: HF) -> Config:
 
     def stack(side: str) -> Stack:
         heads = keys.number(f"{side}_attention_heads")
-        head_dim = dim // max(heads, 1)
+        head_dim = per_head(dim, heads)
         return Stack(
             layers=keys.number(f"{side}_layers"),
             attention=Attention(

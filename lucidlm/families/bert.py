@@ -6,7 +6,7 @@ without the head.
 from __future__ import annotations
 
 from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules
+from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules, per_head
 
 # What stands on the encoder, by published architecture: (masked-word head, pooler)
 TOPS = {
@@ -39,7 +39,7 @@ def read(hf: HF) -> Config:
         )
     )
     dim, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
-    head_dim, activation = dim // max(heads, 1), keys.activation("hidden_act", "gelu")
+    head_dim, activation = per_head(dim, heads), keys.activation("hidden_act", "gelu")
     norm = Norm(kind="layer", eps=keys.real("layer_norm_eps", 1e-12))
     tied = keys.flag("tie_word_embeddings", True)
     config = Config(

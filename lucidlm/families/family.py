@@ -243,6 +243,13 @@ def whole(key: str, value: object, family: str) -> int:
     return value
 
 
+def per_head(dim: int, heads: int) -> int:
+    """The share of `dim` that each head has."""
+    if dim < 1 or heads < 1 or dim % heads:
+        raise ConfigError("families.heads", dim=dim, heads=heads)
+    return dim // heads
+
+
 def positive(key: str, value: object, family: str) -> float:
     """`value` as a number above 0, or ConfigError."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < LARGEST:

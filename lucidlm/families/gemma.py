@@ -29,6 +29,7 @@ from lucidlm.families.family import (
     Rule,
     linear_rules,
     norm_rules,
+    positive,
     read_rope,
     write_rope,
 )
@@ -169,6 +170,8 @@ def read_gguf(file: GGUFFile) -> Config:
     keys = Metadata(file)
     layers, head_dim = keys.number("block_count"), keys.number("attention.key_length", 256)
     dim, heads = keys.number("embedding_length"), keys.number("attention.head_count")
+    # 27B alone, known by its layers, scales by dim / heads; nothing in the file says so
+    scaled = dim / max(heads, 1) if layers == 62 else head_dim
     rope = Rope(base=keys.real("rope.freq_base", GLOBAL_BASE))
     if keys.get("rope.scaling.type") == "linear":
         rope = Rope(base=rope.base, scaling="linear", factor=keys.real("rope.scaling.factor"))
@@ -187,8 +190,7 @@ def read_gguf(file: GGUFFile) -> Config:
         file.shape("token_embd.weight")[0],
         keys.number("context_length"),
         norm=Norm(kind="rms", eps=keys.real("attention.layer_norm_rms_epsilon")),
-        scale=(dim / heads if layers == 62 else head_dim)
-        ** -0.5,  # 27B alone scales by dim / heads, as llama.cpp knows
+        scale=positive("attention.key_length", scaled, "gemma3") ** -0.5,
         rope=rope,
         local=local,
         tied="output.weight" not in file.names,

@@ -17,6 +17,7 @@ from lucidlm.families.family import (
     Rule,
     linear_rules,
     norm_rules,
+    per_head,
 )
 
 
@@ -31,7 +32,7 @@ def build(
     **kinds: Any,
 ) -> Config:
     """The one shape that all sizes share."""
-    head_dim = dim // heads
+    head_dim = per_head(dim, heads)
     return Config(
         dim=dim,
         vocab_size=vocab,

@@ -59,7 +59,7 @@ class Pair:
 class Tokenizer:
     """A vocabulary at work. Build one with `load`, `from_gguf` or `train`.
 
-    `names` are the pieces by id where the backend has ids of its own (Marian); `files` is what `save`
+    `names` are the pieces by id where the backend has other ids (Marian); `files` is what `save`
     writes then, byte for byte; `size` is `vocab_size` where whoever built it knows.
     """
 
