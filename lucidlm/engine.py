@@ -83,6 +83,7 @@ class Engine(Protocol):
 
     vocab_size: int
     max_positions: int
+
     @property
     def sites(self) -> Sequence[str]:
         """Names that a tracer may be shown."""

@@ -18,7 +18,7 @@ from lucidlm.home import home
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _THREADS = str(max(1, (os.cpu_count() or 1) // _WORKERS))
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, _THREADS)
+    os.environ[_name] = _THREADS  # a worker inherits the controller's, which is alone
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else it warns when a test starts a process
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers asks its hub about local files too
 os.environ["LUCIDLM_LANG"] = "en"

@@ -22,9 +22,9 @@ from lucidlm.generate import (
     complete,
     generate,
     row_seed,
-    visible,
 )
 from lucidlm.generate.prompt import split
+from lucidlm.text.spelling import readable
 
 ids = st.integers(0, 11)
 prompts = st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=4)
@@ -200,7 +200,7 @@ def test_streamed_text_does_not_depend_on_the_cuts(
         first = min(ends)
         length = max(len(s.encode()) for s in stop if data[:first].endswith(s.encode()))
         kept = data[: first - length]
-    assert "".join(out) == visible(kept)
+    assert "".join(out) == readable(kept)
     assert stream.stopped == bool(ends)
     assert not any(s in "".join(out) for s in stop)
     assert all("\ufffd" not in text for text in out)
@@ -215,10 +215,10 @@ def test_a_character_is_never_cut(text: str) -> None:
 
 
 @given(st.binary(max_size=20))
-def test_visible_is_pythons_escape_in_capitals(data: bytes) -> None:
+def test_readable_is_pythons_escape_in_capitals(data: bytes) -> None:
     expected = data.decode("utf-8", errors="backslashreplace")
-    assert visible(data).lower() == expected.lower()
-    assert visible(b"\xe5\xa5 \xff") == "\\xE5\\xA5 \\xFF"
+    assert readable(data).lower() == expected.lower()
+    assert readable(b"\xe5\xa5 \xff") == "\\xE5\\xA5 \\xFF"
 
 
 @given(prompts, st.integers(0, 99), st.lists(st.sampled_from(["ab", "c", "bca", "好"]), max_size=3))
@@ -239,11 +239,11 @@ def test_streamed_concatenation_is_the_final_text(
     for c, row in zip(final, raw, strict=True):
         assert list(c.ids) == row
         whole = b"".join(pieces[i] for i in row if i != 11)
-        assert visible(whole).startswith(c.text.removesuffix("\\xE5\\xA5").removesuffix("\\xE5"))
+        assert readable(whole).startswith(c.text.removesuffix("\\xE5\\xA5").removesuffix("\\xE5"))
         if c.stop_reason == "stop":
             assert any(s.encode() in whole for s in stop)
         else:
-            assert c.text == visible(whole)
+            assert c.text == readable(whole)
 
 
 # --- cancellation

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lucidlm.errors import LucidError, TokenizerError
+from lucidlm.generate import TextStream, text_of
 from lucidlm.home import models_home
 from lucidlm.text.builtin import KINDS, builtin, corpus
 from lucidlm.text.library import repeats_a_repetition
 from lucidlm.text.spelling import byte_alphabet, readable
-from lucidlm.text.stream import TextStream
 from lucidlm.text.tokenizer import Specials, Tokenizer
 from lucidlm.text.train import KINDS as TRAINED
 
@@ -83,20 +83,19 @@ def test_streaming_equals_decoding(kind: str, data: st.DataObject) -> None:
     """For any ids, also such as make no text."""
     tokenizer = byte_fallback() if kind == "byte fallback" else trained(kind)
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
-    for options in ({}, {"skip_special": False}, {"continued": True}):
-        stream = TextStream(tokenizer, **options)
-        pushed = [stream.push(id) for id in ids]
-        assert "".join([*pushed, stream.flush()]) == tokenizer.decode(ids, **options)
-        assert not any("\ufffd" in text for text in pushed)
+    for fresh in (True, False):
+        decoded = tokenizer.decode(ids, continued=not fresh)
+        assert text_of(ids, tokenizer, (), fresh=fresh) == decoded
+        assert "\ufffd" not in decoded
 
 
 @given(text=st.text(alphabet="我很开心😀éa", min_size=1))
 def test_a_stream_never_cuts_a_character(text: str) -> None:
     tokenizer = byte_fallback()
-    stream = TextStream(tokenizer)
+    stream = TextStream(drop_space=tokenizer.lead_space)
     shown = ""
     for id in tokenizer.encode(text, special=False):
-        shown += stream.push(id)
+        shown += stream.push(tokenizer.bytes_of(id))
         assert text.startswith(shown)
     assert shown == text and stream.flush() == ""
 
@@ -104,8 +103,6 @@ def test_a_stream_never_cuts_a_character(text: str) -> None:
 def test_bytes_that_are_no_text_are_shown() -> None:
     tokenizer = byte_fallback()
     first, second = (tokenizer.backend.token_to_id(piece) for piece in ("<0xE5>", "<0xA5>"))
-    stream = TextStream(tokenizer)
-    assert (stream.push(first), stream.push(second), stream.flush()) == ("", "", "\\xE5\\xA5")
     assert tokenizer.decode([first, second]) == "\\xE5\\xA5"
     assert readable(b"ok\xff") == "ok\\xFF"
 
@@ -397,7 +394,7 @@ def test_importing_the_part_loads_no_library() -> None:
     """What is heavy is imported when it is used: `--help` must not wait for it."""
     program = (
         "import sys\n"
-        "from lucidlm.text import builtin, chat, compare, explain, folder, gguf, stream, train\n"
+        "from lucidlm.text import builtin, chat, compare, explain, folder, gguf, train\n"
         "assert not {'tokenizers', 'jinja2', 'numpy', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

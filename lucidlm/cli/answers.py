@@ -43,17 +43,17 @@ def step_json(
     model: Model, prompt: str, words: Sequence[Word], seconds: float, alternatives: int
 ) -> dict[str, Any]:
     """The same for `run --steps`: each token has its stages too (null where there are none)."""
-    from lucidlm.generate import visible
+    from lucidlm.text.spelling import readable
 
     bytes_of = model.tokenizer.bytes_of
     tokens = []
     for word in words:
         step = word.step
         others = [
-            (id, visible(bytes_of(id)), p) for id, p in step.sampled.alternatives(alternatives)
+            (id, readable(bytes_of(id)), p) for id, p in step.sampled.alternatives(alternatives)
         ]
         token = token_json(
-            step.id, visible(step.bytes), step.bytes, step.sampled.probability, others
+            step.id, readable(step.bytes), step.bytes, step.sampled.probability, others
         )
         token["stages"] = None if word.stages is None else asdict(word.stages)
         token["draw"] = step.sampled.draw

@@ -169,10 +169,9 @@ def show_steps(
 
 def _words(model: Model, prompt: str, settings: dict[str, Any], session: Session) -> Iterator[Word]:
     """The steps of a run with what the model did for each."""
-    from lucidlm.generate import visible
     from lucidlm.terminal.stages import TOP, Word
     from lucidlm.terminal.steps import Collector
-    from lucidlm.text.spelling import labels
+    from lucidlm.text.spelling import labels, readable
 
     bytes_of = model.tokenizer.bytes_of
     collector = Collector()
@@ -182,7 +181,7 @@ def _words(model: Model, prompt: str, settings: dict[str, Any], session: Session
     start = [session.say("terminal.start")] if model.is_translator else []
     for step in steps:
         pieces.append(step.bytes)
-        options = [visible(bytes_of(id)) for id, _ in step.sampled.alternatives(TOP)]
+        options = [readable(bytes_of(id)) for id, _ in step.sampled.alternatives(TOP)]
         yield Word(step, collector.stages(), [*start, *labels(pieces)], source, options)
 
 

@@ -218,7 +218,7 @@ FAMILY = Family(
         "gpt3-175b": _size(96, 12288, 96, 2048),
     },
     tiny={
-        "plain": _TINY,
+        "plain": {**_TINY, "n_positions": 1024},
         "odd heads": {**_TINY, "n_embd": 30, "n_head": 3, "n_inner": 50},
         "relu": {**_TINY, "activation_function": "relu", "layer_norm_epsilon": 1e-3},
         "untied": {**_TINY, "tie_word_embeddings": False},

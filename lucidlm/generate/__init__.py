@@ -15,7 +15,7 @@ from lucidlm.generate.pooling import Pooling, embed, pool
 from lucidlm.generate.sampling import CutReason, History, Sampled, row_seed, sample
 from lucidlm.generate.scoring import Score, score
 from lucidlm.generate.settings import GenerationSettings, SamplingSettings
-from lucidlm.generate.stream import Decoder, TextStream, text_of, visible
+from lucidlm.generate.stream import Decoder, TextStream, text_of
 
 __all__ = [
     "Alternative",
@@ -45,5 +45,4 @@ __all__ = [
     "sample",
     "score",
     "text_of",
-    "visible",
 ]

@@ -12,7 +12,8 @@ from lucidlm.engine import Engine, Ids, Tracer
 from lucidlm.generate.beam import Hypothesis, beam_search
 from lucidlm.generate.loop import Step, StopReason, generate, never
 from lucidlm.generate.settings import GenerationSettings
-from lucidlm.generate.stream import Decoder, text_of, visible
+from lucidlm.generate.stream import Decoder, text_of
+from lucidlm.text.spelling import readable
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,9 @@ class _Collected:
     def _add(self, id: int, probability: float, alternatives: Sequence[tuple[int, float]]) -> None:
         data = self.decoder.bytes_of(id)
         others = tuple(
-            Alternative(i, visible(self.decoder.bytes_of(i)), p) for i, p in alternatives
+            Alternative(i, readable(self.decoder.bytes_of(i)), p) for i, p in alternatives
         )
-        self.tokens.append(GeneratedToken(id, visible(data), data, probability, others))
+        self.tokens.append(GeneratedToken(id, readable(data), data, probability, others))
 
     def completion(self) -> Text:
         return Text(

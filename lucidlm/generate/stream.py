@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from typing import Protocol
+
+from lucidlm.text.spelling import ESCAPE, readable
 
 
 class Decoder(Protocol):
@@ -23,27 +26,13 @@ class Decoder(Protocol):
         ...
 
 
-def visible(data: bytes) -> str:
-    r"""Text of `data`, bytes that are not UTF-8 as escapes: b"\xe5\xa5" reads \xE5\xA5."""
-    return split_characters(data, final=True)[0]
-
-
 def split_characters(data: bytes, *, final: bool) -> tuple[str, bytes]:
     """(text, rest): `rest` is a character that `data` ends in the middle of, empty when `final`.
     Invalid bytes are escaped.
     """
-    text: list[str] = []
-    while data:
-        try:
-            text.append(data.decode("utf-8"))
-            return "".join(text), b""
-        except UnicodeDecodeError as error:
-            text.append(data[: error.start].decode("utf-8"))
-            if error.end == len(data) and error.reason == "unexpected end of data" and not final:
-                return "".join(text), data[error.start :]
-            text.extend(f"\\x{byte:02X}" for byte in data[error.start : error.end])
-            data = data[error.end :]
-    return "".join(text), b""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors=ESCAPE)
+    text = decoder.decode(data, final)
+    return text, decoder.getstate()[0]
 
 
 class TextStream:
@@ -81,7 +70,7 @@ class TextStream:
 
     def flush(self) -> str:
         """The text still held back; nothing follows."""
-        text, self._pending = visible(self._pending), b""
+        text, self._pending = readable(self._pending), b""
         return text
 
     def _possible_stop(self) -> int:
