@@ -285,12 +285,6 @@ FAMILY = Family(
             "head_dim": 12,
             "query_pre_attn_scalar": 24,
         },
-        "published pattern": {
-            **{key: value for key, value in _TINY.items() if key != "layer_types"},
-            "num_hidden_layers": 7,
-            "head_dim": 256,
-            "query_pre_attn_scalar": 256,
-        },
         "linear scaling": {
             **_TINY,
             "rope_parameters": {
