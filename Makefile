@@ -2,7 +2,7 @@
 # PYTHON=python3.12 chooses another interpreter; PROMPT="..." and MODEL=... change what `make run` asks and whom.
 
 PYTHON ?= python3
-PROMPT ?= The capital of France is
+PROMPT ?= What is the capital of France?
 MODEL  ?= smollm2-135m
 
 VENV      := .venv
@@ -33,7 +33,8 @@ setup: $(DEVELOP) ## virtual environment with everything for development
 # A name without a slash is a model to pull, which does nothing where it is there already.
 run: $(INSTALLED) ## install the package and let a real model answer PROMPT
 	@case "$(MODEL)" in */*|*.gguf) ;; *) $(BIN)/lucidlm pull "$(MODEL)" ;; esac
-	$(BIN)/lucidlm run "$(PROMPT)" --model $(MODEL)
+	@echo "$(PROMPT)"
+	@echo "$(PROMPT)" | $(BIN)/lucidlm chat --model "$(MODEL)"
 
 test: $(DEVELOP) ## the fast tests: no network, no pulled model
 	$(PYTEST) -n auto -m "not slow and not checkpoint"
