@@ -29,7 +29,9 @@ from lucidlm.generate import (
     generate,
     score,
 )
+from lucidlm.text.cache import tokenizer_from_gguf
 from lucidlm.text.chat import encode_chat
+from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.template import ChatTemplate, Message, PlainFrame
 from lucidlm.text.template import load as load_template
 from lucidlm.text.tokenizer import Tokenizer
@@ -263,8 +265,8 @@ def open_tokenizer(name: str | Checkpoint) -> Tokenizer:
     if isinstance(name, str):
         path = resolve(name)
         if path.suffix != ".gguf":
-            return Tokenizer.load(path)
+            return load_tokenizer(path)
         name = open_checkpoint(name)
     if name.metadata is not None:
-        return Tokenizer.from_gguf(name.metadata, name.fingerprint)
-    return Tokenizer.load(Path(name.path))
+        return tokenizer_from_gguf(name.metadata, name.fingerprint)
+    return load_tokenizer(Path(name.path))

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from lucidlm.text.builtin import DATA, KINDS, SIZES, corpus
-from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.folder import save_tokenizer
+from lucidlm.text.train import train_tokenizer
 
 
 def main() -> None:
@@ -25,8 +26,8 @@ def main() -> None:
 
 def make(kind: str, folder: Path) -> None:
     """Train one kind and write its files."""
-    tokenizer = Tokenizer.train(kind, corpus(), SIZES[kind])
-    tokenizer.save(folder)
+    tokenizer = train_tokenizer(kind, corpus(), SIZES[kind])
+    save_tokenizer(tokenizer, folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(json.dumps({"kind": kind, "tokens": tokenizer.vocab_size, "bytes": size}))
 

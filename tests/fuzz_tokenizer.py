@@ -16,7 +16,7 @@ from typing import Any
 
 from lucidlm.errors import TokenizerError
 from lucidlm.text.explain import explain
-from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.folder import load_tokenizer
 
 draw = random.Random()
 VALUES: list[Any] = [
@@ -187,7 +187,7 @@ def main() -> None:
     for _ in range(count):
         path.write_bytes(mutated(draw.choice(texts)))
         try:
-            tokenizer = Tokenizer.load(path)
+            tokenizer = load_tokenizer(path)
             loaded += 1
             ids = tokenizer.encode("The cat, 我很开心 [MASK] " + "x" * 300)
             tokenizer.decode(ids, skip_special=False)

@@ -11,7 +11,7 @@ import pytest
 from lucidlm.errors import UnknownName
 from lucidlm.text.builtin import DATA, KINDS, builtin, corpus
 from lucidlm.text.compare import CHARACTERS, CHINESE, ENGLISH, WORDS, compare
-from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.train import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,9 +56,9 @@ def test_corpus_is_in_both_languages() -> None:
 
 
 def test_compare_counts_tokens_per_word_and_character() -> None:
-    letters = Tokenizer.train("char", [ENGLISH, CHINESE], 1000)
+    letters = train_tokenizer("char", [ENGLISH, CHINESE], 1000)
     rows = compare(
-        {"bytes": Tokenizer.train("bpe", ["x"], 257), "letters": letters}
+        {"bytes": train_tokenizer("bpe", ["x"], 257), "letters": letters}
         | {k: builtin(k) for k in KINDS}
     )
     assert [row.name for row in rows] == ["bytes", "letters", *KINDS]

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from lucidlm.errors import TokenizerError
 from lucidlm.home import models_home
 from lucidlm.text.builtin import KINDS, builtin, corpus
+from lucidlm.text.cache import tokenizer_from_gguf
 from lucidlm.text.explain import TextExplanation, explain
+from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, SentencePiece, build
 from lucidlm.text.spelling import labels
 from lucidlm.text.steps import Lattice, LongestMatch, Lookup, Merges
 from lucidlm.text.tokenizer import Specials, Tokenizer
+from lucidlm.text.train import train_tokenizer
 from lucidlm.text.watch import Change
 
 TEXTS = (
@@ -37,7 +40,7 @@ def tokenizer(name: str) -> Tokenizer:
     if name.startswith("shipped "):
         return builtin(name.removeprefix("shipped "))
     if name in TRAINED:
-        return Tokenizer.train(name, corpus()[::5], 600)
+        return train_tokenizer(name, corpus()[::5], 600)
     return _rare(name)
 
 
@@ -187,7 +190,7 @@ def applied(text: str, changes: tuple[Change, ...]) -> str:
 
 
 def test_a_third_of_a_character() -> None:
-    bytes_only = Tokenizer.train("bpe", ["x"], 257)
+    bytes_only = train_tokenizer("bpe", ["x"], 257)
     assert [piece.label for piece in explain(bytes_only, "好a").pieces] == [
         "好 1/3 (E5)",
         "好 2/3 (A5)",
@@ -265,5 +268,5 @@ def _real(name: str) -> Tokenizer:
 
     folder = models_home() / name
     if (folder / "tokenizer.json").exists():
-        return Tokenizer.load(folder)
-    return Tokenizer.from_gguf(open_gguf(next(folder.glob("*.gguf"))).metadata, None)
+        return load_tokenizer(folder)
+    return tokenizer_from_gguf(open_gguf(next(folder.glob("*.gguf"))).metadata, None)

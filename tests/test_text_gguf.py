@@ -18,6 +18,7 @@ from lucidlm.errors import LucidError
 from lucidlm.home import models_home
 from lucidlm.text import cache as kept
 from lucidlm.text.builtin import builtin, corpus
+from lucidlm.text.cache import tokenizer_from_gguf
 from lucidlm.text.spelling import byte_alphabet
 from lucidlm.text.tokenizer import Tokenizer
 from lucidlm.text.watch import pretokens
@@ -125,7 +126,7 @@ def named(kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def built(kind: str) -> Tokenizer:
-    return Tokenizer.from_gguf(
+    return tokenizer_from_gguf(
         {"gpt2": of_bpe, "bert": of_bert}.get(kind, lambda: of_sentencepiece(kind))()
     )
 
@@ -164,7 +165,7 @@ def test_same_as_the_tokenizer_it_was_made_from(kind: str, like: str, text: str)
 def test_rules_of_splitting(pre: str, text: str, expected: list[str]) -> None:
     """Against the published patterns' effect: words, digits, contractions."""
     alphabet = byte_alphabet()
-    stretches = pretokens(Tokenizer.from_gguf(of_bpe(pre)), text)
+    stretches = pretokens(tokenizer_from_gguf(of_bpe(pre)), text)
     assert [
         bytes(alphabet[c] for c in stretch.spelled).decode() for stretch in stretches
     ] == expected
@@ -174,7 +175,7 @@ def test_cache_is_used_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LUCIDLM_HOME", str(tmp_path))
     metadata = of_sentencepiece("llama") | {"tokenizer.ggml.add_space_prefix": False}
     text = "今天 the  day </s> 😀"
-    first = Tokenizer.from_gguf(metadata, "abc")
+    first = tokenizer_from_gguf(metadata, "abc")
     path = kept.cache_path("abc")
     assert path.is_file() and path.parent == tmp_path / "tokenizers"
     scalars = {
@@ -182,13 +183,13 @@ def test_cache_is_used_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for name, value in metadata.items()
         if not hasattr(value, "__len__") or isinstance(value, str)
     }
-    second = Tokenizer.from_gguf(scalars, "abc")  # the lists are not asked for
+    second = tokenizer_from_gguf(scalars, "abc")  # the lists are not asked for
     assert second.encode(text) == first.encode(text) and second.specials == first.specials
     assert second.encode(text, allow_special=False) == first.encode(text, allow_special=False)
     assert second.backend.to_str() == first.backend.to_str()
     for damage in (b"", b"{}", path.read_bytes()[:-9], b"[1]", b"\xff"):
         path.write_bytes(damage)
-        assert Tokenizer.from_gguf(metadata, "abc").encode(text) == first.encode(text)
+        assert tokenizer_from_gguf(metadata, "abc").encode(text) == first.encode(text)
         assert len(path.read_bytes()) > 1000
 
 
@@ -205,7 +206,7 @@ def test_kept_form_is_the_same_tokenizer(kind: str) -> None:
 def test_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tokenizers").write_text("a file where the folder should be")
     monkeypatch.setenv("LUCIDLM_HOME", str(tmp_path))
-    assert Tokenizer.from_gguf(of_bpe(), "abc").encode("the")
+    assert tokenizer_from_gguf(of_bpe(), "abc").encode("the")
 
 
 def test_fingerprints_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,14 +237,14 @@ def test_broken_metadata_is_one_sentence(name: str) -> None:
         of_bpe() | named("gpt2", {}) | {f"tokenizer.ggml.{k}": v for k, v in BROKEN[name].items()}
     )
     with pytest.raises(LucidError) as caught:
-        Tokenizer.from_gguf(metadata, None)
+        tokenizer_from_gguf(metadata, None)
     assert caught.value.message("zh") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["scores", "token_type"])
 def test_broken_scores(name: str) -> None:
     with pytest.raises(LucidError, match=name):
-        Tokenizer.from_gguf(
+        tokenizer_from_gguf(
             of_sentencepiece("llama") | {f"tokenizer.ggml.{name}": np.zeros(3)}, None
         )
 
@@ -252,13 +253,13 @@ def test_ids_outside_the_vocabulary_are_ignored() -> None:
     metadata = of_bpe() | named(
         "gpt2", {"eos_token_id": 10**9, "bos_token_id": -1, "padding_token_id": "x"}
     )
-    specials = Tokenizer.from_gguf(metadata).specials
+    specials = tokenizer_from_gguf(metadata).specials
     assert (specials.eos, specials.bos, specials.pad) == ((), None, None)
 
 
 def test_every_way_to_end_a_turn() -> None:
     metadata = of_bpe() | named("gpt2", {"eos_token_id": 0, "eot_token_id": 7, "eom_token_id": 0})
-    assert Tokenizer.from_gguf(metadata).specials.eos == (0, 7)
+    assert tokenizer_from_gguf(metadata).specials.eos == (0, 7)
 
 
 @cache
@@ -270,7 +271,7 @@ def real(name: str) -> tuple[Tokenizer, Any]:
 
     path = next((models_home() / name).glob("*.gguf"))
     theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    return Tokenizer.from_gguf(open_gguf(path).metadata, None), theirs
+    return tokenizer_from_gguf(open_gguf(path).metadata, None), theirs
 
 
 # transformers does not split digits one by one for `smollm`; no merge joins ASCII digits, so only

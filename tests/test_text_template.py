@@ -17,6 +17,7 @@ from lucidlm.text import metering
 from lucidlm.text.chat import encode_chat
 from lucidlm.text.template import ChatTemplate, PlainFrame, find_source, load, source_in
 from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.train import train_tokenizer
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -354,7 +355,7 @@ def test_sources(tmp_path: Path) -> None:
 def chatty() -> Tokenizer:
     texts = ["a user said hello to the assistant and the system", "im_start im_end <|>"]
     special = ["<|im_start|>", "<|im_end|>"]
-    trained = Tokenizer.train("bpe", texts, 300, special=special)
+    trained = train_tokenizer("bpe", texts, 300, special=special)
     return Tokenizer(trained.backend, trained.specials, CHATML)
 
 

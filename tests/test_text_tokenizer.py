@@ -17,10 +17,12 @@ from lucidlm.errors import LucidError, TokenizerError
 from lucidlm.generate import TextStream, text_of
 from lucidlm.home import models_home
 from lucidlm.text.builtin import KINDS, builtin, corpus
+from lucidlm.text.folder import load_tokenizer, save_tokenizer
 from lucidlm.text.library import repeats_a_repetition
 from lucidlm.text.spelling import byte_alphabet, readable
 from lucidlm.text.tokenizer import Specials, Tokenizer
 from lucidlm.text.train import KINDS as TRAINED
+from lucidlm.text.train import train_tokenizer
 
 TEXTS = (
     st.text(max_size=40)
@@ -31,7 +33,7 @@ TEXTS = (
 
 @cache
 def trained(kind: str) -> Tokenizer:
-    return Tokenizer.train(kind, corpus()[::5], 700)
+    return train_tokenizer(kind, corpus()[::5], 700)
 
 
 @cache
@@ -169,8 +171,8 @@ def test_saved_and_loaded_again(kind: str, tmp_path: Path) -> None:
 
     tokenizer = trained(kind)
     tokenizer = Tokenizer(tokenizer.backend, tokenizer.specials, "{{ messages }}")
-    tokenizer.save(tmp_path)
-    again = Tokenizer.load(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
+    again = load_tokenizer(tmp_path)
     theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     for text in corpus()[::40]:
         assert again.encode(text) == tokenizer.encode(text) == theirs(text)["input_ids"]
@@ -181,8 +183,8 @@ def test_saved_and_loaded_again(kind: str, tmp_path: Path) -> None:
 
 def test_many_ends_are_saved(tmp_path: Path) -> None:
     tokenizer = Tokenizer(builtin("bpe").backend, Specials(eos=(0, 9)))
-    tokenizer.save(tmp_path)
-    assert Tokenizer.load(tmp_path).specials.eos == (0, 9)
+    save_tokenizer(tokenizer, tmp_path)
+    assert load_tokenizer(tmp_path).specials.eos == (0, 9)
 
 
 def test_check() -> None:
@@ -198,7 +200,7 @@ def test_ids_with_gaps_count(tmp_path: Path) -> None:
     last = max(value["model"]["vocab"], key=value["model"]["vocab"].__getitem__)
     value["model"]["vocab"][last] = 5000
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    assert Tokenizer.load(tmp_path).vocab_size == 5001
+    assert load_tokenizer(tmp_path).vocab_size == 5001
 
 
 def test_gpt2_files(tmp_path: Path) -> None:
@@ -214,13 +216,13 @@ def test_gpt2_files(tmp_path: Path) -> None:
             }
         )
     )
-    tokenizer = Tokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     for text in [*corpus()[::20], "<|endoftext|> a"]:
         assert tokenizer.encode(text) == builtin("bpe").encode(text)
     assert tokenizer.specials.eos == (0,)
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(TokenizerError, match=r"merges\.txt"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -245,10 +247,10 @@ def test_bert_vocab_txt(tmp_path: Path, lower: bool) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)
-    ours = Tokenizer.load(tmp_path)
+    ours = load_tokenizer(tmp_path)
     for text in ("The cats.", "the é 我我 [MASK]", "zebra", ""):
         assert ours.encode(text) == theirs(text)["input_ids"]
-    assert ours.encode("the") == Tokenizer.load(tmp_path / "vocab.txt").encode("the")
+    assert ours.encode("the") == load_tokenizer(tmp_path / "vocab.txt").encode("the")
 
 
 @pytest.mark.checkpoint("minilm-l6")
@@ -265,7 +267,7 @@ def _minilm() -> tuple[Tokenizer, Any]:
     from transformers import AutoTokenizer
 
     folder = models_home() / "minilm-l6"
-    return Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
+    return load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
 
 
 WRONG: dict[str, bytes] = {
@@ -298,23 +300,23 @@ def test_wrong_files_are_one_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(WRONG[name])
     for path in (tmp_path, tmp_path / "tokenizer.json"):
         with pytest.raises(TokenizerError) as caught:
-            Tokenizer.load(path)
+            load_tokenizer(path)
         assert "tokenizer.json" in str(caught.value) and "\n" not in str(caught.value)
         assert caught.value.message("zh")
 
 
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="no file or folder"):
-        Tokenizer.load(tmp_path / "nowhere")
+        load_tokenizer(tmp_path / "nowhere")
     with pytest.raises(TokenizerError, match="holds no tokenizer"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_files_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(10**9)  # sparse
     with pytest.raises(TokenizerError, match="at most"):
-        Tokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_padding_and_truncation_of_a_file_are_not_ours(tmp_path: Path) -> None:
@@ -335,7 +337,7 @@ def test_padding_and_truncation_of_a_file_are_not_ours(tmp_path: Path) -> None:
     }
     value["model"]["dropout"] = 0.5
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    tokenizer = Tokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.encode("the happy cats") == builtin("bpe").encode("the happy cats")
 
 
@@ -359,7 +361,7 @@ def test_patterns_that_could_take_for_ever(pattern: str, slow: bool) -> None:
 @pytest.mark.parametrize("kind", TRAINED)
 def test_the_same_text_trains_the_same_tokenizer(kind: str) -> None:
     texts = corpus()[::3]
-    first, second = (Tokenizer.train(kind, texts, 800) for _ in range(2))
+    first, second = (train_tokenizer(kind, texts, 800) for _ in range(2))
     assert first.backend.to_str() == second.backend.to_str()
     assert first.vocab_size <= 800
     assert any(len(first.encode(text, special=False)) > 1 for text in texts)
@@ -378,13 +380,13 @@ def test_the_same_text_trains_the_same_tokenizer(kind: str) -> None:
 )
 def test_training_that_cannot_be(kind: str, texts: list[str], size: int) -> None:
     with pytest.raises(LucidError) as caught:
-        Tokenizer.train(kind, texts, size)
+        train_tokenizer(kind, texts, size)
     assert caught.value.message("zh")
 
 
 @pytest.mark.parametrize("kind", TRAINED)
 def test_special_tokens_of_ones_own(kind: str) -> None:
-    tokenizer = Tokenizer.train(kind, corpus()[::9], 500, special=["<SOS>", "<EOS>"])
+    tokenizer = train_tokenizer(kind, corpus()[::9], 500, special=["<SOS>", "<EOS>"])
     ids = tokenizer.encode("<SOS>我很<EOS>", special=False)
     assert [tokenizer.piece(id) for id in (ids[0], ids[-1])] == ["<SOS>", "<EOS>"]
     assert tokenizer.is_special(ids[0])

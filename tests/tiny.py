@@ -14,7 +14,9 @@ from lucidlm.checkpoint.load import Hints
 from lucidlm.checkpoint.save import save_checkpoint
 from lucidlm.families import families
 from lucidlm.parameters import parameters
+from lucidlm.text.folder import save_tokenizer
 from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.train import train_tokenizer
 
 TEXT = (
     "The cat sat on the mat, and the dog sat on the cat.",
@@ -47,7 +49,7 @@ def build(
     start = 0 if kind == "marian" else None
     hints = Hints(end=frozenset(specials.eos), pad=specials.pad, decoder_start=start)
     save_checkpoint(folder, family, config, weights, hints)
-    tokenizer.save(folder)
+    save_tokenizer(tokenizer, folder)
     if chat:
         path = folder / "tokenizer_config.json"
         said: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
@@ -57,8 +59,8 @@ def build(
 
 def _tokenizer(kind: str) -> Tokenizer:
     if kind == "bert":
-        return Tokenizer.train("wordpiece", TEXT, 150)
-    return Tokenizer.train("bpe", TEXT, 320)
+        return train_tokenizer("wordpiece", TEXT, 150)
+    return train_tokenizer("bpe", TEXT, 320)
 
 
 def _sizes(kind: str, vocab_size: int, positions: int) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def export(
     from lucidlm.checkpoint.load import open_checkpoint
     from lucidlm.checkpoint.safetensors_write import FloatType
     from lucidlm.checkpoint.save import save_checkpoint
+    from lucidlm.text.folder import save_tokenizer
 
     checkpoint = open_checkpoint(model)
     tokenizer = open_tokenizer(checkpoint)
@@ -123,7 +124,7 @@ def export(
         save_checkpoint(
             target, checkpoint.family, checkpoint.config, weights, checkpoint.hints, dtype=kind
         )
-        tokenizer.save(target)
+        save_tokenizer(tokenizer, target)
     files = sorted(path.name for path in target.iterdir())
     if as_json:
         session.answer({"model": model, "folder": str(target), "dtype": dtype, "files": files})

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from lucidlm.errors import UnknownName
+from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.tokenizer import Tokenizer
 
 KINDS = ("bpe", "wordpiece", "unigram")
@@ -23,7 +24,7 @@ def builtin(kind: str) -> Tokenizer:
     """The small tokenizer of one kind: "bpe" (of bytes), "wordpiece" or "unigram"."""
     if kind not in KINDS:
         raise UnknownName("text.unknown_kind", kind, KINDS)
-    return Tokenizer.load(DATA / kind / "tokenizer.json")
+    return load_tokenizer(DATA / kind / "tokenizer.json")
 
 
 def corpus() -> list[str]:

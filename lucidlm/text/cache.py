@@ -30,8 +30,11 @@ OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")  # of a BP
 BUILD = 1  # raise it when the same metadata would give another tokenizer
 
 
-def from_gguf(metadata: Mapping[str, object], fingerprint: str | None) -> Tokenizer:
-    """The tokenizer in a GGUF file's metadata; see `Tokenizer.from_gguf`."""
+def tokenizer_from_gguf(
+    metadata: Mapping[str, object], fingerprint: str | None = None
+) -> Tokenizer:
+    """The tokenizer in a GGUF file's metadata; what was built is kept on disk under `fingerprint`,
+    which names the file's content."""
     path = None if fingerprint is None else cache_path(fingerprint)
     backend = None if path is None else _read(path)
     if backend is None:

@@ -33,8 +33,10 @@ USUAL = {
 }
 
 
-def load(path: Path) -> Tokenizer:
-    """The tokenizer in a folder, or in one of its files; see `Tokenizer.load`."""
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a folder (tokenizer.json, vocab.txt, vocab.json + merges.txt, SentencePiece,
+    Marian), or in one such file."""
+    path = Path(path)
     if not path.exists():
         raise TokenizerError("text.not_there", path=path)
     folder = path if path.is_dir() else path.parent
@@ -193,8 +195,9 @@ _BUILDERS: dict[str, Callable[[Path, Config], tokenizers.Tokenizer]] = {
 }
 
 
-def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the tokenizer so that `load` and `transformers` read it back; see `Tokenizer.save`."""
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write the files that `load_tokenizer` and `transformers` read, each whole or not at all."""
+    folder = Path(folder)
     specials = tokenizer.specials
     roles = {role: getattr(specials, role) for role in USUAL} | {
         "eos": next(iter(specials.eos), None)

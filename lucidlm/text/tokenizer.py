@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lucidlm.errors import TokenizerError
@@ -57,10 +56,11 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A vocabulary at work. Build one with `load`, `from_gguf` or `train`.
+    """A vocabulary at work, as `text.folder.load_tokenizer`, `text.cache.tokenizer_from_gguf` and
+    `text.train.train_tokenizer` make it.
 
-    `names` are the pieces by id where the backend has other ids (Marian); `files` is what `save`
-    writes then, byte for byte; `size` is `vocab_size` where whoever built it knows.
+    `names` are the pieces by id where the backend has other ids (Marian); `files` is what is saved
+    then, byte for byte; `size` is `vocab_size` where whoever built it knows.
     """
 
     backend: tokenizers.Tokenizer
@@ -70,43 +70,6 @@ class Tokenizer:
     files: Mapping[str, bytes] = field(default_factory=dict)
     size: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @staticmethod
-    def load(path: str | Path) -> Tokenizer:
-        """From a folder (tokenizer.json, vocab.txt, vocab.json + merges.txt, SentencePiece,
-        Marian), or one such file."""
-        from lucidlm.text.folder import load
-
-        return load(Path(path))
-
-    @staticmethod
-    def from_gguf(metadata: Mapping[str, object], fingerprint: str | None = None) -> Tokenizer:
-        """From a GGUF file's metadata; what was built is kept on disk under `fingerprint`, which
-        names the file's content."""
-        from lucidlm.text.cache import from_gguf
-
-        return from_gguf(metadata, fingerprint)
-
-    @staticmethod
-    def train(
-        kind: str,
-        texts: Iterable[str],
-        vocab_size: int,
-        *,
-        special: Sequence[str] = (),
-        normalize: bool = True,
-    ) -> Tokenizer:
-        """A new vocabulary: "bpe" (of bytes), "bpe-char", "wordpiece", "unigram" or "char"; see
-        `lucidlm.text.train`."""
-        from lucidlm.text.train import train
-
-        return train(kind, texts, vocab_size, special=special, normalize=normalize)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the files that `load` and `transformers` read, each whole or not at all."""
-        from lucidlm.text.folder import save
-
-        save(self, Path(folder))
 
     @cached_property
     def vocab_size(self) -> int:

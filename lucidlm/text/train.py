@@ -32,7 +32,7 @@ END = "<|endoftext|>"
 MAX_VOCAB = 1_000_000
 
 
-def train(
+def train_tokenizer(
     kind: str,
     texts: Iterable[str],
     vocab_size: int,
