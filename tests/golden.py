@@ -160,4 +160,5 @@ def widened() -> Iterator[None]:
 
 def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """max |ours - theirs| / max |theirs|"""
-    return ((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max()).item()
+    most = (ours.double() - theirs.double()).abs().max().item()
+    return most and most / theirs.double().abs().max().item()

@@ -35,7 +35,7 @@ def test_both_languages_have_the_same_content(english: Path, chinese: Path) -> N
     assert outline(english) == outline(chinese)
     for language in ("python", "console"):
         without_comments = [
-            [re.sub(r" +#.*", "", block) for block in blocks(page, language)]
+            [re.sub(r"(^| +)#.*", "", block, flags=re.M) for block in blocks(page, language)]
             for page in (english, chinese)
         ]
         assert without_comments[0] == without_comments[1]
