@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import sqrt
 
-from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules, per_head
+from lucidlm.config import Config, Embedding, FeedForward, Head, Norm, Stack
+from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, multi_head, norm_rules
 
 
 def read(hf: HF) -> Config:
@@ -53,17 +53,9 @@ def read(hf: HF) -> Config:
 
     def stack(side: str) -> Stack:
         heads = keys.number(f"{side}_attention_heads")
-        head_dim = per_head(dim, heads)
         return Stack(
             layers=keys.number(f"{side}_layers"),
-            attention=Attention(
-                heads=heads,
-                kv_heads=heads,
-                head_dim=head_dim,
-                scale=head_dim**-0.5,
-                bias=True,
-                output_bias=True,
-            ),
+            attention=multi_head(dim, heads),
             feedforward=FeedForward(
                 hidden=keys.number(f"{side}_ffn_dim"), activation=activation, bias=True
             ),

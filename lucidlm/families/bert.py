@@ -5,8 +5,8 @@ without the head.
 
 from __future__ import annotations
 
-from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
-from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, norm_rules, per_head
+from lucidlm.config import Config, Embedding, FeedForward, Head, Norm, Stack
+from lucidlm.families.family import HF, Family, Keys, Rule, linear_rules, multi_head, norm_rules
 
 # What stands on the encoder, by published architecture: (masked-word head, pooler)
 TOPS = {
@@ -35,11 +35,11 @@ def read(hf: HF) -> Config:
     keys.ignore(
         *(
             f"pooler_{x}"
-            for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")
+            for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_multi_head", "type")
         )
     )
     dim, heads = keys.number("hidden_size"), keys.number("num_attention_heads")
-    head_dim, activation = per_head(dim, heads), keys.activation("hidden_act", "gelu")
+    activation = keys.activation("hidden_act", "gelu")
     norm = Norm(kind="layer", eps=keys.real("layer_norm_eps", 1e-12))
     tied = keys.flag("tie_word_embeddings", True)
     config = Config(
@@ -51,14 +51,7 @@ def read(hf: HF) -> Config:
         ),
         encoder=Stack(
             layers=keys.number("num_hidden_layers"),
-            attention=Attention(
-                heads=heads,
-                kv_heads=heads,
-                head_dim=head_dim,
-                scale=head_dim**-0.5,
-                bias=True,
-                output_bias=True,
-            ),
+            attention=multi_head(dim, heads),
             feedforward=FeedForward(
                 hidden=keys.number("intermediate_size"), activation=activation, bias=True
             ),

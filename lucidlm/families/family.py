@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from lucidlm.config import MAX_LAYERS, Activation, Config, Rope
+from lucidlm.config import MAX_LAYERS, Activation, Attention, Config, Rope
 from lucidlm.errors import ConfigError, nearest
 
 HF = dict[str, Any]  # a parsed config.json
@@ -243,11 +243,19 @@ def whole(key: str, value: object, family: str) -> int:
     return value
 
 
-def per_head(dim: int, heads: int) -> int:
-    """The share of `dim` that each head has."""
+def multi_head(dim: int, heads: int) -> Attention:
+    """Attention as in 2017: each head has its share of `dim`, and everything has a bias."""
     if dim < 1 or heads < 1 or dim % heads:
         raise ConfigError("families.heads", dim=dim, heads=heads)
-    return dim // heads
+    head_dim = dim // heads
+    return Attention(
+        heads=heads,
+        kv_heads=heads,
+        head_dim=head_dim,
+        scale=head_dim**-0.5,
+        bias=True,
+        output_bias=True,
+    )
 
 
 def positive(key: str, value: object, family: str) -> float:

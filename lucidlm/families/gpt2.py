@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lucidlm.config import Attention, Config, Embedding, FeedForward, Head, Norm, Stack
+from lucidlm.config import Config, Embedding, FeedForward, Head, Norm, Stack
 from lucidlm.families.family import (
     GGUF,
     HF,
@@ -16,8 +16,8 @@ from lucidlm.families.family import (
     Metadata,
     Rule,
     linear_rules,
+    multi_head,
     norm_rules,
-    per_head,
 )
 
 
@@ -32,7 +32,6 @@ def build(
     **kinds: Any,
 ) -> Config:
     """The one shape that all sizes share."""
-    head_dim = per_head(dim, heads)
     return Config(
         dim=dim,
         vocab_size=vocab,
@@ -40,14 +39,7 @@ def build(
         embedding=Embedding(positions="learned"),
         decoder=Stack(
             layers=layers,
-            attention=Attention(
-                heads=heads,
-                kv_heads=heads,
-                head_dim=head_dim,
-                scale=head_dim**-0.5,
-                bias=True,
-                output_bias=True,
-            ),
+            attention=multi_head(dim, heads),
             feedforward=FeedForward(
                 hidden=hidden, activation=kinds.get("activation", "gelu_tanh"), bias=True
             ),
