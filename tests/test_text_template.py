@@ -332,7 +332,8 @@ def test_plain_frame_speaks_the_language_of_the_question() -> None:
     ]
     assert frame.render(talk) == "简短回答。\n\n问：你好\n答：你好！\n\n问：为什么？\n答："
     assert frame.is_plain and not ChatTemplate("").is_plain
-    assert all(stop.strip() in ("Question:", "问：", "问:") for stop in frame.stop)
+    turns = ("Question:", "Answer:", "问：", "问:", "答：", "答:")
+    assert all(stop.strip() in turns for stop in frame.stop)
 
 
 def test_sources(tmp_path: Path) -> None:

@@ -83,7 +83,14 @@ class PlainFrame:
     answer."""
 
     is_plain: ClassVar[bool] = True
-    stop: ClassVar[tuple[str, ...]] = ("\nQuestion:", "\n问：", "\n问:")
+    stop: ClassVar[tuple[str, ...]] = (
+        "\nQuestion:",
+        "\nAnswer:",
+        "\n问：",
+        "\n问:",
+        "\n答：",
+        "\n答:",
+    )
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The same contract as `ChatTemplate.render`; a system message goes first, as it is."""
