@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from lucidlm.errors import LucidError, TokenizerError
 from lucidlm.generate import TextStream, text_of
 from lucidlm.home import models_home
+from lucidlm.text.backend import repeats_a_repetition
 from lucidlm.text.builtin import KINDS, builtin, corpus
 from lucidlm.text.folder import load_tokenizer, save_tokenizer
-from lucidlm.text.library import repeats_a_repetition
 from lucidlm.text.spelling import byte_alphabet, readable
 from lucidlm.text.tokenizer import Specials, Tokenizer
 from lucidlm.text.train import KINDS as TRAINED

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lucidlm.errors import TokenizerError
 from lucidlm.home import tokenizers_home
 from lucidlm.text import gguf
-from lucidlm.text.library import guarded, parse_backend, read_bytes
+from lucidlm.text.backend import guarded, parse_backend, read_bytes
 from lucidlm.text.template import source_in
 from lucidlm.text.tokenizer import Specials, Tokenizer
 

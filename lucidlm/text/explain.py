@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 
 from lucidlm.errors import TokenizerError
 from lucidlm.text import watch
-from lucidlm.text.library import guarded, state
+from lucidlm.text.backend import guarded, state
 from lucidlm.text.spelling import labels
 from lucidlm.text.steps import ALGORITHMS, Lattice, Lookup, Merge, Merges, Steps
 from lucidlm.text.tokenizer import Tokenizer

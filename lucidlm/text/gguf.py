@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lucidlm.errors import TokenizerError, UnknownName
 from lucidlm.text import sentencepiece
-from lucidlm.text.library import MAX_IDS, guarded
+from lucidlm.text.backend import MAX_IDS, guarded
 from lucidlm.text.spelling import MARK
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lucidlm.errors import TokenizerError
 from lucidlm.text import gguf, sentencepiece
-from lucidlm.text.library import guarded, read_bytes, read_json
+from lucidlm.text.backend import guarded, read_bytes, read_json
 from lucidlm.text.tokenizer import Specials, Tokenizer
 
 FILES = ("source.spm", "target.spm", "vocab.json")

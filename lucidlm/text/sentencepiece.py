@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lucidlm.errors import TokenizerError
-from lucidlm.text.library import MAX_IDS, guarded
+from lucidlm.text.backend import MAX_IDS, guarded
 from lucidlm.text.spelling import MARK
 
 if TYPE_CHECKING:

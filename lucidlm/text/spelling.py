@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lucidlm.text.library import guarded, state, steps
+from lucidlm.text.backend import guarded, state, steps
 
 if TYPE_CHECKING:
     import tokenizers

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from lucidlm.errors import LucidError, TemplateError, UnknownName
-from lucidlm.text.library import read_bytes, read_json
+from lucidlm.text.backend import read_bytes, read_json
 
 if TYPE_CHECKING:
     import jinja2

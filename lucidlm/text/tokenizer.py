@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from lucidlm.errors import TokenizerError
-from lucidlm.text.library import guarded, state
+from lucidlm.text.backend import guarded, state
 from lucidlm.text.spelling import Spelling, readable, spelling_of
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lucidlm.errors import TokenizerError, UnknownName
+from lucidlm.text.backend import guarded, state
 from lucidlm.text.gguf import surround, wordpiece
-from lucidlm.text.library import guarded, state
 from lucidlm.text.tokenizer import Specials, Tokenizer
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lucidlm.text.library import guarded
+from lucidlm.text.backend import guarded
 from lucidlm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
