@@ -32,7 +32,7 @@ def read(hf: HF) -> Config:
             key, key.startswith(("share", "static")) and not (learned and key.startswith("static"))
         )
     keys.only("normalize_embedding", learned)
-    keys.only("extra_pos_embeddings", 2, 58101, 0)
+    keys.only("extra_pos_embeddings", 2 if learned else keys.take("extra_pos_embeddings", 0))
     vocab = keys.number("vocab_size")
     keys.only("decoder_vocab_size", vocab)
     dropouts = (

@@ -35,7 +35,7 @@ def read(hf: HF) -> Config:
     keys.ignore(
         *(
             f"pooler_{x}"
-            for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_multi_head", "type")
+            for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")
         )
     )
     dim, heads = keys.number("hidden_size"), keys.number("num_attention_heads")

@@ -119,9 +119,10 @@ class Family:
 # Keys of every config.json that say nothing about the architecture.
 COMMON = frozenset(
     """
-    _name_or_path architectures auto_map bos_token_id chunk_size_feed_forward dtype eos_token_id
-    id2label label2id is_encoder_decoder model_type pad_token_id problem_type return_dict
-    torch_dtype transformers_version use_cache output_attentions output_hidden_states output_past
+    _name_or_path _num_labels unsloth_fixed unsloth_version force_bos_token_to_be_generated
+    architectures auto_map bos_token_id chunk_size_feed_forward dtype eos_token_id id2label
+    label2id is_encoder_decoder model_type pad_token_id problem_type return_dict torch_dtype
+    transformers_version use_cache output_attentions output_hidden_states output_past
     initializer_range attention_dropout decoder_start_token_id forced_bos_token_id
     forced_eos_token_id bad_words_ids num_beams max_length min_length length_penalty
     early_stopping no_repeat_ngram_size task_specific_params tokenizer_class

@@ -56,6 +56,7 @@ def read(hf: HF) -> Config:
     keys = Keys(hf, "gpt2")
     dim = keys.number("n_embd")
     keys.only("scale_attn_weights", True)
+    keys.only("add_cross_attention", False)
     keys.only("scale_attn_by_inverse_layer_idx", False)
     keys.ignore(
         "reorder_and_upcast_attn",

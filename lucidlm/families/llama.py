@@ -40,7 +40,8 @@ def read(hf: HF) -> Config:
     parameters = keys.table("rope_parameters") or keys.table("rope_scaling")
     rope = read_rope(parameters, keys.real("rope_theta", 10000.0), kind)
     keys.only("rope_interleaved", False)
-    keys.ignore("pretraining_tp", "rope_scaling", "is_llama_config")
+    keys.only("use_mrope", False)
+    keys.ignore("pretraining_tp", "rope_scaling", "is_llama_config", "max_sequence_length")
     config = Config(
         dim=dim,
         vocab_size=keys.number("vocab_size"),
