@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_python_examples_run(page: Path, capsys: pytest.CaptureFixture[str]) -> 
     for example in blocks(page, "python"):
         exec(compile(example, str(page), "exec"), {})
         assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
+def test_measured_figures_are_those_of_the_results(page: str) -> None:
+    results = ROOT / "benchmarks" / "results"
+    load, decode = (json.loads((results / f"{x}.json").read_text()) for x in ("load", "decode"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\| ([\d.]+)(?: s)? \| ([\d.]+)(?: s)? \| ([\d.]*) ?\|$", text, re.M)
+    both = {"seconds": 1, "growth_in_weights": 2}
+    wanted = [[load[name], load[f"transformers_{name}"]] for name in both]
+    wanted.append([decode["tokens_per_second"], decode["transformers_tokens_per_second"]])
+    digits = [*both.values(), 1]
+    figures = [
+        [f"{x['median']:.{n}f}" for x in pair] for pair, n in zip(wanted, digits, strict=True)
+    ]
+    assert [list(row[:2]) for row in rows] == figures
+    ratios = [f"{x['ratio']['median']:.2f}" for x in (load, decode)]
+    assert [row[2] for row in rows if row[2]] == ratios
