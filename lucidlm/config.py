@@ -15,7 +15,7 @@ from lucidlm.errors import ConfigError
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"]
 MaskKind = Literal["full", "causal", "strict"]
 NormPlace = Literal["input", "output", "residual"]
-MAX_LAYERS = 10_000
+MAX_LAYERS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ from lucidlm.text.folder import save_tokenizer
 from lucidlm.text.train import train_tokenizer
 
 KINDS = ("llama", "gpt2", "bert", "marian")
+
+numbers = st.integers(-3, 2**70) | st.floats() | st.booleans()
+scalars = st.none() | numbers | st.text(max_size=8)
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=8), scalars)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +207,36 @@ def test_spoilt_configs(
     assert caught.value.message("zh") != caught.value.message("en")
 
 
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            key: values | st.lists(st.lists(scalars, max_size=2), max_size=2)
+            for key in (
+                "eos_token_id",
+                "bad_words_ids",
+                "suppress_tokens",
+                "num_beams",
+                "length_penalty",
+                "early_stopping",
+                "decoder_start_token_id",
+            )
+        },
+    )
+)
+def test_no_generation_config_breaks_the_reader(folders: dict[str, Path], said: Any) -> None:
+    """What it says badly is not taken; what it says well is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary)
+        shutil.copy(folders["marian"] / "config.json", copy)
+        (copy / "generation_config.json").write_text(json.dumps(said))
+        hints = open_checkpoint(temporary).hints
+    assert all(id >= 0 for id in hints.end | hints.suppressed) and hints.beams >= 1
+    end = said.get("eos_token_id")
+    if type(end) is int and end >= 0:
+        assert hints.end == {end}
+
+
 def test_a_tokenizer_that_does_not_fit(tmp_path: Path) -> None:
     folder = tiny.build(tmp_path / "model", "llama")
     larger = train_tokenizer("bpe", [*tiny.TEXT, "more words than the model has rows"] * 2, 700)
@@ -221,11 +256,6 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
         lucidlm.load(str(tmp_path))
     with pytest.raises(UnknownName, match="gpt3-175b"):
         read_config("gpt3-175")
-
-
-numbers = st.integers(-3, 2**70) | st.floats() | st.booleans()
-scalars = st.none() | numbers | st.text(max_size=8)
-values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=8), scalars)
 
 
 @given(st.sampled_from(CASES), st.data())

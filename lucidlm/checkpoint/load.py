@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -183,10 +183,10 @@ def _from_gguf(name: str, path: Path, file: GGUF) -> Checkpoint:
         )
     config = family.gguf.read(file)
     keys = file.metadata
-    ends = (keys.get(f"tokenizer.ggml.{x}_token_id") for x in ("eos", "eot", "eom"))
+    ends = [keys.get(f"tokenizer.ggml.{x}_token_id") for x in ("eos", "eot", "eom")]
     hints = Hints(
         bos=_id(keys.get("tokenizer.ggml.bos_token_id")),
-        end=frozenset(x for x in ends if isinstance(x, int)),
+        end=_ids(ends),
         pad=_id(keys.get("tokenizer.ggml.padding_token_id")),
     )
     rules = family.gguf.rules(architecture)
@@ -194,29 +194,34 @@ def _from_gguf(name: str, path: Path, file: GGUF) -> Checkpoint:
 
 
 def _hints(said: dict[str, Any]) -> Hints:
-    end = said.get("eos_token_id")
-    # only single tokens can be forbidden by a logit; longer lists forbid sequences, which nobody's
-    # translations need
-    bad = [
-        ids[0] for ids in said.get("bad_words_ids") or [] if isinstance(ids, list) and len(ids) == 1
-    ]
+    # only single tokens can be forbidden by a logit; longer lists forbid sequences
+    words = said.get("bad_words_ids")
+    bad = [word[0] for word in words if _ids(word) and len(word) == 1] if _is_list(words) else []
     return Hints(
         bos=_id(said.get("bos_token_id")),
-        end=frozenset(end if isinstance(end, list) else [] if end is None else [end]),
+        end=_ids(said.get("eos_token_id")),
         pad=_id(said.get("pad_token_id")),
         decoder_start=_id(said.get("decoder_start_token_id")),
         forced_bos=_id(said.get("forced_bos_token_id")),
-        suppressed=frozenset(
-            x for x in [*bad, *(said.get("suppress_tokens") or [])] if isinstance(x, int)
-        ),
-        beams=said.get("num_beams") or 1,
+        suppressed=_ids(bad) | _ids(said.get("suppress_tokens")),
+        beams=_id(said.get("num_beams")) or 1,
         length_penalty=_number(said.get("length_penalty"), 1.0),
-        early_stopping=said.get("early_stopping") or False,
+        early_stopping=said.get("early_stopping") in (True, "never") and said["early_stopping"],
     )
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _ids(value: object) -> frozenset[int]:
+    """The token ids in a list, or a single one; what is no id is not one of them."""
+    several = value if _is_list(value) else [value]
+    return frozenset(id for x in several if (id := _id(x)) is not None)
+
+
 def _id(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _number(value: object, default: float) -> float:
