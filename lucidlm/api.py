@@ -8,15 +8,15 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from lucidlm.checkpoint.load import Checkpoint, Hints, open_checkpoint, resolve
 from lucidlm.classical.ngram import NGram
+from lucidlm.classical.words import Words
 from lucidlm.config import Config
 from lucidlm.engine import Engine, Floats, Tracer
 from lucidlm.errors import GenerationError, MissingExtra
 from lucidlm.generate import (
-    Decoder,
     Filled,
     GenerationSettings,
     SamplingSettings,
@@ -34,20 +34,9 @@ from lucidlm.text.chat import encode_chat
 from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.template import ChatTemplate, Message, PlainFrame
 from lucidlm.text.template import load as load_template
-from lucidlm.text.tokenizer import Tokenizer
+from lucidlm.text.tokenizer import Specials, Tokenizer
 
 Dtype = Literal["float32", "bfloat16", "float64"]
-
-
-class Speaker(Decoder, Protocol):
-    """What a model needs of a tokenizer; an n-gram model brings a simple one of its own."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Model:
 
     name: str
     engine: Engine
-    tokenizer: Any  # text.Tokenizer, or any `Speaker`
+    tokenizer: Tokenizer | Words  # an n-gram model brings words of its own
     config: Config | None = None  # None where there is no Transformer (an n-gram model)
     template: ChatTemplate | PlainFrame | None = None
     hints: Hints = field(default_factory=Hints)
@@ -145,7 +134,7 @@ class Model:
 
     def fill(self, text: str, top: int = 5) -> list[Blank]:
         """The likeliest words for each [MASK] in `text`."""
-        mask = getattr(getattr(self.tokenizer, "specials", None), "mask", None)
+        mask = self.specials.mask
         if (
             self.kind != "encoder"
             or self.config is None
@@ -183,9 +172,10 @@ class Model:
 
     def chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """A conversation as the template frames it, up to where the assistant speaks."""
-        if self.kind != "decoder" or self.template is None:
+        tokenizer, template = self.tokenizer, self.template
+        if self.kind != "decoder" or template is None or not isinstance(tokenizer, Tokenizer):
             raise GenerationError("api.no_chat", name=self.name)
-        return encode_chat(self.tokenizer, self.template, messages)
+        return encode_chat(tokenizer, template, messages)
 
     @property
     def chat_stop(self) -> Sequence[str]:
@@ -203,8 +193,12 @@ class Model:
     @property
     def end(self) -> frozenset[int]:
         """The ids that end a text, by the checkpoint and by its tokenizer."""
-        specials = getattr(self.tokenizer, "specials", None)
-        return self.hints.end | frozenset(specials.eos if specials else ())
+        return self.hints.end | frozenset(self.specials.eos)
+
+    @property
+    def specials(self) -> Specials:
+        """The tokenizer's control tokens by role."""
+        return self.tokenizer.specials if isinstance(self.tokenizer, Tokenizer) else Specials()
 
     def _begin(self, prompt: str) -> tuple[list[list[int]], list[list[int]] | None]:
         """The decoder's first ids, and the encoder's where there is one."""

@@ -196,7 +196,8 @@ def _from_gguf(name: str, path: Path, file: GGUF) -> Checkpoint:
 def _hints(said: dict[str, Any]) -> Hints:
     # only single tokens can be forbidden by a logit; longer lists forbid sequences
     words = said.get("bad_words_ids")
-    bad = [word[0] for word in words if _ids(word) and len(word) == 1] if _is_list(words) else []
+    several = words if _is_list(words) else []
+    bad = [word[0] for word in several if _is_list(word) and len(word) == 1]
     return Hints(
         bos=_id(said.get("bos_token_id")),
         end=_ids(said.get("eos_token_id")),
