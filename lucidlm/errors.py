@@ -16,7 +16,6 @@ English. Invariants of our own are `assert`ed: whoever meets one has found a bug
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from lucidlm.locale import text
@@ -81,5 +80,7 @@ class MissingExtra(LucidError):
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The `count` known names most like `name`, best first; everything when there are few."""
+    import difflib
+
     names = sorted(set(known))
     return difflib.get_close_matches(name, names, n=count, cutoff=0.4) or names[:count]

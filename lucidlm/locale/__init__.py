@@ -8,7 +8,6 @@ text, equal.
 from __future__ import annotations
 
 import json
-import locale
 import os
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,8 @@ def preferred() -> str:
     for name in ("LUCIDLM_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(name):
             return "zh" if value.lower().startswith("zh") else "en"
+    import locale
+
     return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
 
 
