@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lucidlm.checkpoint.load import Checkpoint, Hints, open_checkpoint, resolve
+from lucidlm.checkpoint.load import Checkpoint, Hints, checkpoint_at, resolve
 from lucidlm.classical.ngram import NGram
 from lucidlm.classical.words import Words
 from lucidlm.config import Config
@@ -226,7 +226,7 @@ def load(name: str, *, dtype: Dtype = "float32") -> Model:
         ngram = NGram.load(path)
         end = frozenset() if ngram.words.end is None else frozenset({ngram.words.end})
         return Model(name=name, engine=ngram, tokenizer=ngram.words, hints=Hints(end=end))
-    checkpoint = open_checkpoint(name)
+    checkpoint = checkpoint_at(path, name)
     tokenizer = open_tokenizer(checkpoint)
     tokenizer.check(checkpoint.config.vocab_size)
     return Model(
@@ -259,8 +259,13 @@ def open_tokenizer(name: str | Checkpoint) -> Tokenizer:
     if isinstance(name, str):
         path = resolve(name)
         if path.suffix != ".gguf":
-            return load_tokenizer(path)
-        name = open_checkpoint(name)
+            return _tokenizer_beside(path)
+        name = checkpoint_at(path, name)
     if name.metadata is not None:
         return tokenizer_from_gguf(name.metadata, name.fingerprint)
-    return load_tokenizer(Path(name.path))
+    return _tokenizer_beside(name.path)
+
+
+def _tokenizer_beside(path: Path) -> Tokenizer:
+    """The tokenizer in a model's folder, or in that of its weights' file."""
+    return load_tokenizer(path if path.is_dir() else path.parent)

@@ -273,6 +273,22 @@ def test_no_config_breaks_the_reader(case: tuple[str, str], data: Any) -> None:
         assert family.read(family.write(config)).dim == config.dim
 
 
+def test_the_file_that_was_named_is_the_one_read(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Not another of the same folder."""
+    folder = tmp_path / "two"
+    shutil.copytree(folders["llama"], folder)
+    other = tiny.build(tmp_path / "other", "llama", seed=1)
+    shutil.copy(other / "model.safetensors", folder / "best.safetensors")
+    named = lucidlm.load(str(folder / "best.safetensors")).generate("The cat", max_new_tokens=9)
+    assert named.ids == lucidlm.load(str(other)).generate("The cat", max_new_tokens=9).ids
+    assert named.ids != lucidlm.load(str(folder)).generate("The cat", max_new_tokens=9).ids
+    (folder / "weights.bin").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="pickle"):
+        lucidlm.load(str(folder / "weights.bin"))
+    with pytest.raises(CheckpointError, match=r"config\.json beside it"):
+        lucidlm.load(shutil.copy(folder / "best.safetensors", tmp_path / "alone.safetensors"))
+
+
 def test_weights_are_read_only_when_asked_for(folders: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folders["llama"], copy)

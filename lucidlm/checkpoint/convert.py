@@ -22,7 +22,7 @@ def expand(rules: Sequence[Rule], config: Config) -> list[Rule]:
     """The rules for this config: one for each layer where it says {i}, and only those whose
     parameters it has.
     """
-    there = parameters(config)
+    there = _shapes(config)
     layers = max(stack.layers for stack in config.stacks.values())
     every = (
         rule.layer(i)
@@ -51,7 +51,7 @@ def read_weights(
     names = set(source.names)
     chosen = [(rule, _find(rule, names, prefix)) for rule in concrete]
     _nothing_left(names, concrete, prefix, ignored)
-    missing = parameters(config).keys() - {part for rule in concrete for part in rule.parts}
+    missing = _shapes(config).keys() - {part for rule in concrete for part in rule.parts}
     assert not missing, f"no rule for {sorted(missing)[:3]}"
     for rule, name in chosen:
         wanted = _theirs_shape(rule, config)

@@ -33,7 +33,7 @@ class Checkpoint:
     """A model on disk: what it is, and how to get at its weights."""
 
     name: str
-    path: Path  # a folder in Hugging Face's layout, or a GGUF file
+    path: Path  # a folder in Hugging Face's layout, or a file of weights
     family: Family
     config: Config
     hints: Hints
@@ -111,9 +111,13 @@ def resolve(name: str) -> Path:
 
 
 def _within(path: Path) -> Path:
-    """A folder with a config.json, or the GGUF file, that `path` leads to."""
+    """What to open at `path`: a folder with a config.json, or a file of weights."""
+    if path.name == "config.json":
+        path = path.parent
     if path.is_file():
-        return path if path.suffix == ".gguf" or path.suffix == ".ngram" else path.parent
+        if path.suffix in (".gguf", ".ngram") or (path.parent / "config.json").is_file():
+            return path
+        raise CheckpointError("load.no_config", path=str(path))
     if (path / "config.json").is_file():
         return path
     files = sorted(path.glob("*.gguf"))
@@ -124,14 +128,19 @@ def _within(path: Path) -> Path:
 
 def open_checkpoint(name: str) -> Checkpoint:
     """The checkpoint called `name`; its weights are not read yet."""
-    path = resolve(name)
+    return checkpoint_at(resolve(name), name)
+
+
+def checkpoint_at(path: Path, name: str) -> Checkpoint:
+    """The checkpoint that `resolve` found for `name`."""
     if path.suffix == ".gguf":
         with open_gguf(path) as file:
             return _from_gguf(name, path, file)
-    hf = read_json(path / "config.json")
+    folder = path if path.is_dir() else path.parent
+    hf = read_json(folder / "config.json")
     family = by_model_type(hf)
     config = family.read(hf)
-    generation = path / "generation_config.json"
+    generation = folder / "generation_config.json"
     said = hf | (read_json(generation) if generation.is_file() else {})
     return Checkpoint(
         name, path, family, config, _hints(said), family.rules(config), family.ignored, None
