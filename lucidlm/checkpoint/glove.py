@@ -8,13 +8,13 @@ dictionary-encoded values. Every length is checked against the bytes that are le
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lucidlm.errors import PullError
+from lucidlm.files import write_atomic
 
 _MAGIC: Final = b"PAR1"
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
@@ -29,9 +29,7 @@ def convert_words(path: Path) -> None:
     words = read_words(path)
     if any("\n" in word for word in words):
         raise _damaged(path)
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(f"{word}\n" for word in words), encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    write_atomic(path, "".join(f"{word}\n" for word in words).encode())
 
 
 def read_words(path: Path) -> list[str]:

@@ -5,7 +5,6 @@ the same logits.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from lucidlm.checkpoint.safetensors_write import FloatType, write_safetensors
 from lucidlm.config import Config
 from lucidlm.errors import CheckpointError
 from lucidlm.families.family import Family
+from lucidlm.files import write_atomic
 
 
 def save_checkpoint(
@@ -65,12 +65,9 @@ def _search(hints: Hints) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             "checkpoint.cannot_write", path=str(path), reason=error.strerror
         ) from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from lucidlm.classical.smoothing import AddK, KneserNey, MaximumLikelihood, Prob
 from lucidlm.classical.words import Split, Words
 from lucidlm.engine import Floats, ForwardContext, Ids
 from lucidlm.errors import CheckpointError, LucidError
+from lucidlm.files import write_atomic
 
 SmoothingName = Literal["none", "add-k", "kneser-ney"]
 FORMAT = "lucidlm-ngram-1"
@@ -142,7 +142,7 @@ class NGram:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write counts and vocabulary as one safetensors file, whole or not at all."""
         from safetensors import SafetensorError
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         target = Path(path)
         about = {
@@ -155,10 +155,7 @@ class NGram:
         for size, level in enumerate(self.table.levels, 1):
             arrays[f"keys.{size}"], arrays[f"counts.{size}"] = level.keys, level.counts
         try:
-            with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
-                whole = Path(folder) / "model"
-                save_file(arrays, whole, {"format": FORMAT, "model": json.dumps(about)})
-                os.replace(whole, target)
+            write_atomic(target, save(arrays, {"format": FORMAT, "model": json.dumps(about)}))
         except (OSError, SafetensorError) as error:
             raise LucidError("classical.cannot_write", path=target, reason=error) from None
 

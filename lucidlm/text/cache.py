@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lucidlm.errors import TokenizerError
+from lucidlm.files import write_atomic
 from lucidlm.home import tokenizers_home
 from lucidlm.text import gguf
 from lucidlm.text.backend import guarded, parse_backend, read_bytes
@@ -124,16 +123,3 @@ def _write(path: Path, backend: tokenizers.Tokenizer) -> None:
         write_atomic(path, pack(backend))
     except OSError:
         return
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

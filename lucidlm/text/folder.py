@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lucidlm.errors import TokenizerError
+from lucidlm.files import write_atomic
 from lucidlm.text import gguf, marian, sentencepiece
 from lucidlm.text.backend import MAX_IDS, guarded, parse_backend, read_bytes, read_json
-from lucidlm.text.cache import write_atomic
 from lucidlm.text.template import find_source
 from lucidlm.text.tokenizer import Specials, Tokenizer
 
