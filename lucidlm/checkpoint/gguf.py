@@ -19,7 +19,7 @@ from lucidlm.checkpoint.tensors import (
     Bytes,
     Decoder,
     MappedFile,
-    TensorSource,
+    MappedTensors,
     decode,
     plain_decoder,
     result_dtype,
@@ -50,29 +50,20 @@ def open_gguf(path: Path) -> GGUF:
     return GGUF(path, headers)
 
 
-class GGUF(TensorSource):
+class GGUF(MappedTensors[TensorInfo]):
     """An open GGUF file, a `TensorSource`; `metadata` is the first part's."""
 
     def __init__(self, path: Path, headers: list[Header]) -> None:
-        self.path = path
         self.version = headers[0].version
         self.alignment = headers[0].alignment
         self.metadata: Metadata = headers[0].metadata
-        self._tensors: dict[str, TensorInfo] = {}
+        tensors: dict[str, TensorInfo] = {}
         for header in headers:
             for name, info in header.tensors.items():
-                if name in self._tensors:
+                if name in tensors:
                     raise CheckpointError("checkpoint.duplicate_tensor", path=str(path), name=name)
-                self._tensors[name] = info
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every tensor, in the file's order."""
-        return tuple(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first: GGUF's own dimensions reversed."""
-        return self._info(name).shape
+                tensors[name] = info
+        super().__init__(path, tensors)
 
     def dtype(self, name: str) -> str:
         """The storage type: "F32", "Q4_1", ..."""
@@ -96,16 +87,6 @@ class GGUF(TensorSource):
         decode(stored, decoder, (info.type.block, info.type.size), out.reshape(-1))
         info.file.give_back(info.start, info.stop)
         return out
-
-    def close(self) -> None:
-        """Let go of the file; views handed out by `blocks` stay good and keep it mapped."""
-        self._tensors = {}
-
-    def _info(self, name: str) -> TensorInfo:
-        try:
-            return self._tensors[name]
-        except KeyError:
-            raise CheckpointError("checkpoint.no_tensor", path=str(self.path), name=name) from None
 
     def _decoder(self, info: TensorInfo) -> Decoder:
         if plain := plain_decoder(info.type.name):

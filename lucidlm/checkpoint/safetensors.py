@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from lucidlm.checkpoint.tensors import (
     PLAIN,
     MappedFile,
-    TensorSource,
+    MappedTensors,
     count_elements,
     decode,
     plain_decoder,
@@ -46,21 +46,8 @@ class TensorInfo:
     file: MappedFile
 
 
-class Safetensors(TensorSource):
+class Safetensors(MappedTensors[TensorInfo]):
     """An open file or a set of shards, a `TensorSource`."""
-
-    def __init__(self, path: Path, tensors: dict[str, TensorInfo]) -> None:
-        self.path = path
-        self._tensors = tensors
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every tensor, in the file's order."""
-        return tuple(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Rows first."""
-        return self._info(name).shape
 
     def dtype(self, name: str) -> str:
         """The storage type: "F32", "BF16", ..."""
@@ -77,16 +64,6 @@ class Safetensors(TensorSource):
         decode(info.file.data[info.start : info.stop], *plain, out.reshape(-1))
         info.file.give_back(info.start, info.stop)
         return out
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._tensors = {}
-
-    def _info(self, name: str) -> TensorInfo:
-        try:
-            return self._tensors[name]
-        except KeyError:
-            raise CheckpointError("checkpoint.no_tensor", path=str(self.path), name=name) from None
 
 
 def open_safetensors(path: Path) -> Safetensors:

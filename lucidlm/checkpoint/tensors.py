@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -81,6 +81,43 @@ class TensorSource(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Shaped(Protocol):
+    """What a format's header says of one tensor, as far as every format says it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Info = TypeVar("Info", bound=Shaped)
+
+
+class MappedTensors(TensorSource, Generic[Info]):
+    """Tensors by name in mapped files: what GGUF and safetensors have in common."""
+
+    def __init__(self, path: Path, tensors: dict[str, Info]) -> None:
+        self.path = path
+        self._tensors = tensors
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor, in the file's order."""
+        return tuple(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Rows first, as NumPy has it."""
+        return self._info(name).shape
+
+    def close(self) -> None:
+        """Let go of the files; views handed out before stay good and keep theirs mapped."""
+        self._tensors = {}
+
+    def _info(self, name: str) -> Info:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise CheckpointError("checkpoint.no_tensor", path=str(self.path), name=name) from None
 
 
 class MappedFile:
