@@ -61,6 +61,7 @@ class ForwardContext:
     attend: Callable[..., Any] | None = None  # an attention kernel; None is the readable one
     every_position: bool = False  # logits of all positions, not only of each row's last
     segments: Any = None  # BERT's token types, a sequence of ids by row (the model: a tensor)
+    memory: Any = None  # for a replay: the encoder's output (rows, S, dim) that the decoder looked at
 
     positions: Any = None  # (B, T) absolute
     lengths: Any = None  # (B,) positions that are real, by row, those in the cache included
@@ -111,10 +112,17 @@ class Engine(Protocol):
         """
         ...
 
-    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
-        """One layer again (`layers.3`, `decoder.layers.3`) on a recorded input (rows, T, dim);
-        returns its output.
+    def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
+        """One part of the model again on its recorded input; returns its output.
 
-        Positions run from 0; the taps of `ctx.tracer` fire as in the run itself.
+        The parts, and what goes in, are: `embedding` (ids, rows of equal length), `layers.3` and
+        `final_norm` (residual stream (rows, T, dim)), `head` and `pooler` (last vectors (rows, T,
+        dim)); of two stacks `encoder.` or `decoder.` goes before the first three. Positions run
+        from 0; the taps of `ctx.tracer` fire as in the run itself. `ctx.memory` is what
+        cross-attention looks at.
         """
+        ...
+
+    def weight(self, address: str) -> NDArray[np.floating]:
+        """The parameter at `address`, as it is used; KeyError if there is none."""
         ...

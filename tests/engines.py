@@ -85,8 +85,11 @@ class ToyEngine:
             states.append(state)
         return np.stack(states) @ self.output
 
-    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
+    def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
         raise NotImplementedError
+
+    def weight(self, address: str) -> Any:
+        raise KeyError(address)
 
     def _padded(self, rows: Sequence[Any]) -> Floats:
         whole = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)

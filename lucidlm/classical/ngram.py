@@ -136,8 +136,11 @@ class NGram:
     def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> NoReturn:
         raise LucidError("classical.no_encoder")
 
-    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> NoReturn:
-        raise LucidError("classical.no_layers", layer=layer)
+    def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> NoReturn:
+        raise LucidError("classical.no_layers", layer=part)
+
+    def weight(self, address: str) -> NoReturn:
+        raise KeyError(address)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write counts and vocabulary as one safetensors file, whole or not at all."""

@@ -65,7 +65,8 @@ class Head(nn.Module):
         """x (B, T, dim), table (vocab, dim) -> logits (B, T, vocab)"""
         tap = ctx.tap(self)
         if self.transform is not None and self.activation is not None:
-            x = tap("transformed", self.norm(self.activation(self.transform(x)), ctx))
+            x = tap("activated", self.activation(tap("projected", self.transform(x))))
+            x = tap("transformed", self.norm(x, ctx))
         if self.scale != 1.0:
             x = x * self.scale
         return tap(
@@ -82,4 +83,5 @@ class Pooler(nn.Module):
 
     def forward(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """x (B, T, dim) -> (B, dim)"""
-        return ctx.tap(self)("pooled", self.dense(x[:, 0]).tanh())
+        tap = ctx.tap(self)
+        return tap("pooled", tap("projected", self.dense(x[:, 0])).tanh())

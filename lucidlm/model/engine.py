@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from lucidlm.config import Config
 from lucidlm.engine import Floats, ForwardContext, Ids
 from lucidlm.model.cache import KeyValueCache
-from lucidlm.model.transformer import Transformer, remember
+from lucidlm.model.embedding import Embedding, Head
+from lucidlm.model.transformer import Layer, Transformer, remember
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -54,20 +56,27 @@ class TorchEngine:
         return _numpy(self.model.logits(last, ctx)[:, 0])
 
     @torch.inference_mode()
-    def replay(self, layer: str, residual_in: Floats, ctx: ForwardContext) -> Floats:
-        module = next(m for m in self.model.modules() if m.path == layer)
-        x = torch.from_numpy(residual_in).to(self.model.table)
-        stack = (
-            self.model.encoder
-            if layer.startswith("encoder.")
-            else self.model.decoder or self.model.encoder
-        )
-        assert stack is not None
+    def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
+        module = next(m for m in self.model.modules() if m.path == part)
+        table = self.model.table
+        x = torch.tensor(np.asarray(inputs), device=table.device)
         positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
         lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        ctx, memory = _recall(ctx)
-        ctx = stack.look(replace(ctx, positions=positions, lengths=lengths, cache=None), x.dtype)
-        return _numpy(module(x, ctx, memory))
+        ctx, memory = _recall(self._segments(ctx))
+        memory = None if memory is None else memory.to(table)
+        ctx = replace(ctx, positions=positions, lengths=lengths, cache=None)
+        if isinstance(module, Embedding):
+            return _numpy(module(x, ctx))
+        x = x.to(table.dtype)
+        if isinstance(module, Layer):
+            encodes = part.startswith("encoder.") or self.model.decoder is None
+            stack = self.model.encoder if encodes else self.model.decoder
+            assert stack is not None
+            return _numpy(module(x, stack.look(ctx, x.dtype), memory))
+        return _numpy(module(x, table, ctx) if isinstance(module, Head) else module(x, ctx))
+
+    def weight(self, address: str) -> NDArray[np.floating]:
+        return _array(self._weights[address])
 
     @cached_property
     def sites(self) -> Sequence[str]:
@@ -89,9 +98,11 @@ class TorchEngine:
 
     def weights(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
         """Every parameter's address and array: bfloat16 as float32, which holds it exactly."""
-        for address, weight in self.model.weights().items():
-            wide = weight.float() if weight.dtype == torch.bfloat16 else weight
-            yield address, wide.detach().cpu().numpy()
+        yield from ((address, _array(weight)) for address, weight in self._weights.items())
+
+    @cached_property
+    def _weights(self) -> dict[str, nn.Parameter]:
+        return self.model.weights()
 
     def _pad(self, ids: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Rows of different lengths -> (B, T) padded behind with zeros, and (B,) lengths."""
@@ -132,7 +143,11 @@ def _laid_out(weight: Tensor) -> Tensor:
 
 
 def _recall(ctx: ForwardContext) -> tuple[ForwardContext, Tensor | None]:
-    """The encoder's output that the cache holds, and ctx with the sight of it."""
+    """The encoder's output that the cache or ctx itself holds, and ctx with the sight of it."""
+    if ctx.memory is not None:
+        memory = torch.tensor(np.asarray(ctx.memory))
+        lengths = torch.full((len(memory),), memory.shape[1])
+        return remember(ctx, lengths, memory.shape[1]), memory
     if not isinstance(ctx.cache, KeyValueCache) or ctx.cache.memory is None:
         return ctx, None
     memory = ctx.cache.memory
@@ -144,6 +159,12 @@ def _blanked(x: Tensor, lengths: Tensor) -> Tensor:
     """x (B, T, ...) with zeros behind each row's end."""
     real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
     return x * real[..., None]
+
+
+def _array(weight: Tensor) -> NDArray[np.floating]:
+    """A parameter as it is; bfloat16, which NumPy does not have, as float32."""
+    wide = weight.float() if weight.dtype == torch.bfloat16 else weight
+    return wide.detach().cpu().numpy()
 
 
 def _numpy(x: Tensor) -> Floats:

@@ -129,7 +129,10 @@ class Transformer(nn.Module):
         """
         assert self.encoder is not None, "no encoder"
         positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
-        return self.encoder(ids, replace(ctx, positions=positions, lengths=lengths, cache=None))
+        x = self.encoder(ids, replace(ctx, positions=positions, lengths=lengths, cache=None))
+        if self.pooler is not None and ctx.tracer is not None:  # nothing but a watcher reads it
+            self.pooler(x, ctx)
+        return x
 
     def run(
         self, ids: Tensor, lengths: Tensor, ctx: ForwardContext, memory: Tensor | None = None
