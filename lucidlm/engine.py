@@ -61,7 +61,9 @@ class ForwardContext:
     attend: Callable[..., Any] | None = None  # an attention kernel; None is the readable one
     every_position: bool = False  # logits of all positions, not only of each row's last
     segments: Any = None  # BERT's token types, a sequence of ids by row (the model: a tensor)
-    memory: Any = None  # for a replay: the encoder's output (rows, S, dim) that the decoder looked at
+    memory: Any = (
+        None  # for a replay: the encoder's output (rows, S, dim) that the decoder looked at
+    )
 
     positions: Any = None  # (B, T) absolute
     lengths: Any = None  # (B,) positions that are real, by row, those in the cache included

@@ -7,6 +7,7 @@
     ├── TokenizerError     a tokenizer that cannot be read, or does not fit the model
     ├── TemplateError      a chat template that fails, loops, or prints without end
     ├── GenerationError    an empty or overlong prompt, or impossible sampling values
+    ├── TraceError         an address, edit or trace file that cannot be, or a budget exceeded
     ├── PullError          a download that failed, or is not the file it should be
     └── MissingExtra       an optional dependency that is not installed
 
@@ -65,6 +66,12 @@ class TemplateError(LucidError):
 
 class GenerationError(LucidError):
     """An empty prompt, a prompt beyond the context, or impossible sampling values."""
+
+
+class TraceError(LucidError):
+    """An address that does not exist, an edit that does not fit, a trace that is too large or
+    damaged.
+    """
 
 
 class PullError(LucidError):

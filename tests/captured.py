@@ -1,0 +1,59 @@
+"""Every value of one forward pass over one sequence, as `lucidlm.trace.operations.Values`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lucidlm.config import Config
+from lucidlm.engine import Engine, ForwardContext
+from lucidlm.trace.arrange import arrange, to_array
+from lucidlm.trace.sites import Site, catalogue
+
+
+@dataclass
+class Captured:
+    """What passed, by address along the catalogue's axes; nothing was sampled."""
+
+    engine: Engine
+    config: Config
+    values: dict[str, Any]
+    sites: dict[str, Site]
+
+    def read(self, address: str) -> Any:
+        return self.values[address]
+
+    def weight(self, address: str) -> Any:
+        return self.engine.weight(address)
+
+    def sampled(self, position: int) -> Any:
+        raise AssertionError("nothing was sampled")
+
+    def start(self, address: str) -> int:
+        return 0
+
+
+def capture(
+    engine: Engine, config: Config, ids: Sequence[int], source: Sequence[int] | None = None
+) -> Captured:
+    """Run `ids` (and `source` through the encoder) and keep everything."""
+    sites, values = catalogue(config), {}
+
+    def keep(path: str, name: str, value: Any) -> Any:
+        address = f"{path}.{name}" if path else name
+        values[address] = arrange(sites[address], to_array(value)[0]).copy()
+        return value
+
+    ctx = ForwardContext(cache=engine.cache(1), tracer=keep, every_position=True)
+    if source is not None:
+        engine.encode([source], ctx)
+    if config.head is None:
+        engine.encode([ids], ctx)
+    else:
+        engine.step([ids], ctx)
+    at = "decoder." if source is not None else ""
+    values[f"{at}ids"], values[f"{at}segments"] = list(ids), [0] * len(ids)
+    if source is not None:
+        values["encoder.ids"], values["encoder.segments"] = list(source), [0] * len(source)
+    return Captured(engine, config, values, sites)
