@@ -7,15 +7,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args, overload
 
 from lucidlm.checkpoint.load import Checkpoint, Hints, checkpoint_at, resolve
 from lucidlm.classical.ngram import NGram
 from lucidlm.classical.words import Words
 from lucidlm.config import Config
+from lucidlm.count import count
 from lucidlm.engine import Engine, Floats, Tracer
-from lucidlm.errors import GenerationError, MissingExtra
+from lucidlm.errors import GenerationError, MissingExtra, UnknownName
 from lucidlm.generate import (
     Filled,
     GenerationSettings,
@@ -35,8 +37,17 @@ from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.template import ChatTemplate, Message, PlainFrame
 from lucidlm.text.template import load as load_template
 from lucidlm.text.tokenizer import Specials, Tokenizer
+from lucidlm.trace.edits import Edit
+from lucidlm.trace.record import Recording, Subject, record
+from lucidlm.trace.tokenized import tokenized
+from lucidlm.trace.trace import Trace
 
 Dtype = Literal["float32", "bfloat16", "float64"]
+EngineName = Literal["torch", "reference"]
+
+# The largest model that runs on `reference` where PyTorch is not installed. A larger one is so much
+# slower there that the missing part had better be named.
+REFERENCE_PARAMETERS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -170,6 +181,69 @@ class Model:
         ids = self.tokenizer.encode(text)
         return score(self.engine, ids, total_bytes=len(text.encode()), **options)
 
+    @overload
+    def trace(self, prompt: str | Sequence[Message], **options: Any) -> Trace: ...
+
+    @overload
+    def trace(self, prompt: list[str], **options: Any) -> list[Trace]: ...
+
+    def trace(
+        self,
+        prompt: str | Sequence[Message] | list[str],
+        *,
+        keep: Sequence[str] = (),
+        edits: Sequence[Edit] = (),
+        budget: int | str | None = None,
+        spill: bool | Path = False,
+        **options: Any,
+    ) -> Trace | list[Trace]:
+        """Run `prompt` and keep what happened, every number of it within reach.
+
+        A text is continued (translated by a model with an encoder and a decoder; read, by an
+        encoder alone), a list of messages answered as a chat, a list of texts run as one batch that
+        gives a trace each. `keep` are patterns of sites to capture as the model runs, such as
+        `*.pattern`; anything else is recomputed when asked for. `budget` ("2GB") bounds the bytes
+        kept, `spill` puts them on disk. Other options as for `settings`; by default one token is
+        chosen. Raises TraceError before the run where it cannot be.
+        """
+        recording = Recording(keep=keep, edits=edits, budget=budget, spill=spill)
+        texts = _texts(prompt)
+        if texts is None:
+            assert not isinstance(prompt, str)
+            messages = cast(Sequence[Message], prompt)
+            prompts, sources = [self.chat_ids(messages)], None
+            options.setdefault("stop", self.chat_stop)
+            assert self.template is not None
+            rendered = self.template.render(messages)
+            stages = [tokenized(self.tokenizer, rendered, prompts[0], messages)]
+        else:
+            begun = [self._read(text) for text in texts]
+            prompts = [ids for ids, _ in begun]
+            sources = [source for _, source in begun if source is not None] or None
+            read = sources or prompts
+            stages = [tokenized(self.tokenizer, *pair) for pair in zip(texts, read, strict=True)]
+        settings = None
+        if self.kind == "encoder":
+            if options:
+                raise GenerationError("api.encoder_options", names=", ".join(sorted(options)))
+        else:
+            settings = self.settings(**{"max_new_tokens": 1, **options})
+        subject = Subject(
+            name=self.name,
+            engine=self.engine,
+            config=self.config,
+            decoder=self.tokenizer,
+            prompts=prompts,
+            sources=sources,
+            tokenized=stages,
+        )
+        traces = record(subject, settings, recording)
+        return traces if isinstance(prompt, list) and texts is not None else traces[0]
+
+    def open_trace(self, path: str | Path) -> Trace:
+        """A saved trace of this model; what was not captured is recomputed by it."""
+        return Trace.open(path, self.engine)
+
     def chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """A conversation as the template frames it, up to where the assistant speaks."""
         tokenizer, template = self.tokenizer, self.template
@@ -202,22 +276,39 @@ class Model:
 
     def _begin(self, prompt: str) -> tuple[list[list[int]], list[list[int]] | None]:
         """The decoder's first ids, and the encoder's where there is one."""
-        if not prompt.strip():
-            raise GenerationError("generate.empty_prompt")
         if self.kind == "encoder":
             raise GenerationError("api.encoder_only", name=self.name)
-        ids = self.tokenizer.encode(prompt)
+        ids, source = self._read(prompt)
+        return [ids], None if source is None else [source]
+
+    def _read(self, text: str) -> tuple[list[int], list[int] | None]:
+        """The ids that the model's last stack begins with, and the encoder's before it."""
+        if not text.strip():
+            raise GenerationError("generate.empty_prompt")
+        ids = self.tokenizer.encode(text)
         if not self.is_translator:
-            return [ids], None
+            return ids, None
         start = self.hints.decoder_start
         if start is None:
             start = self.hints.pad if self.hints.pad is not None else 0
-        return [[start]], [ids]
+        return [start], ids
 
 
-def load(name: str, *, dtype: Dtype = "float32") -> Model:
+def _texts(prompt: object) -> list[str] | None:
+    """The texts of a prompt that is one, or a list of some; None for a chat's messages."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt, list) and prompt and all(isinstance(text, str) for text in prompt):
+        return prompt
+    return None
+
+
+def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = None) -> Model:
     """The model called `name`: a pulled one, a folder, a .gguf or .safetensors file, an .ngram
     file, or a Hugging Face id.
+
+    `engine` None is PyTorch, and without it, for a small model, "reference": float64 NumPy, which
+    `dtype` does not change.
 
     Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
     """
@@ -231,7 +322,7 @@ def load(name: str, *, dtype: Dtype = "float32") -> Model:
     tokenizer.check(checkpoint.config.vocab_size)
     return Model(
         name=name,
-        engine=build_engine(checkpoint, dtype),
+        engine=build_engine(checkpoint, dtype, engine),
         tokenizer=tokenizer,
         config=checkpoint.config,
         template=load_template(tokenizer),
@@ -240,18 +331,29 @@ def load(name: str, *, dtype: Dtype = "float32") -> Model:
     )
 
 
-def build_engine(checkpoint: Checkpoint, dtype: Dtype = "float32") -> Engine:
-    """The engine that runs `checkpoint` here."""
+def build_engine(
+    checkpoint: Checkpoint, dtype: Dtype = "float32", engine: EngineName | None = None
+) -> Engine:
+    """The engine called `engine` for `checkpoint`, or with None the one that runs it here."""
+    import numpy as np
+
+    weights = checkpoint.weights(np.float64 if dtype == "float64" else np.float32)
+    if engine is None:
+        is_small = count(checkpoint.config).parameters <= REFERENCE_PARAMETERS
+        engine = "reference" if is_small and find_spec("torch") is None else "torch"
+    if engine == "reference":
+        from lucidlm.reference.engine import Reference
+
+        return Reference(checkpoint.config, weights)
+    if engine != "torch":
+        raise UnknownName("api.unknown_engine", engine, get_args(EngineName))
     try:
         from lucidlm.model.engine import build
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtra("torch", checkpoint.name) from None
-    import numpy as np
-
-    read = np.float64 if dtype == "float64" else np.float32
-    return build(checkpoint.config, checkpoint.weights(read), dtype)
+    return build(checkpoint.config, weights, dtype)
 
 
 def open_tokenizer(name: str | Checkpoint) -> Tokenizer:

@@ -86,6 +86,7 @@ class Engine(Protocol):
 
     vocab_size: int
     max_positions: int
+    dtype: str  # of the numbers it computes with: "float32", "bfloat16" or "float64"
 
     @property
     def sites(self) -> Sequence[str]:

@@ -44,6 +44,7 @@ class ToyEngine:
     """
 
     sites: Sequence[str] = ()
+    dtype = "float64"
 
     def __init__(self, vocab_size: int = 12, max_positions: int = 64, seed: int = 0) -> None:
         self.vocab_size = vocab_size

@@ -55,6 +55,7 @@ class NGram:
 
     max_positions = 2**31 - 1  # only the last few words count
     sites: Sequence[str] = ()
+    dtype: str = "float32"
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class TorchEngine:
         self.model = model
         self.vocab_size = model.config.vocab_size
         self.max_positions = model.config.max_positions
+        self.dtype = str(model.table.dtype).removeprefix("torch.")
 
     def cache(self, rows: int) -> KeyValueCache:
         return KeyValueCache(rows)

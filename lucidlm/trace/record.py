@@ -1,0 +1,311 @@
+"""Run a model and keep what happened: one trace for each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lucidlm.config import Config
+from lucidlm.engine import Engine, ForwardContext, Ids
+from lucidlm.errors import TraceError, UnknownName
+from lucidlm.generate.beam import Hypothesis, beam_search
+from lucidlm.generate.loop import Step, StopReason, generate
+from lucidlm.generate.prompt import check_source
+from lucidlm.generate.settings import GenerationSettings
+from lucidlm.generate.stream import Decoder, text_of
+from lucidlm.text.spelling import labels
+from lucidlm.trace import budget as limits
+from lucidlm.trace.aliases import resolve
+from lucidlm.trace.backing import Live
+from lucidlm.trace.edits import BoundEdit, Edit
+from lucidlm.trace.recorder import Node, Recorder
+from lucidlm.trace.rows import LOOKS
+from lucidlm.trace.run import Header, Phase, Token
+from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.store import Memory, Spill, Store
+from lucidlm.trace.tokenized import Tokenized
+from lucidlm.trace.trace import Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is to be run: a model's parts, and how its prompts came about."""
+
+    name: str
+    engine: Engine
+    config: Config | None
+    decoder: Decoder
+    prompts: Sequence[Ids]
+    sources: Sequence[Ids] | None = None
+    tokenized: Sequence[Tokenized] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What to keep, what to change, and where to put it.
+
+    `keep` are patterns of addresses (`*.pattern`) to capture as the model runs. `budget` bounds the
+    bytes kept (a number, or "2GB"). `spill` puts them into a file that goes with the trace: True
+    for the usual temporary folder, or a folder.
+    """
+
+    keep: Sequence[str] = ()
+    edits: Sequence[Edit] = ()
+    budget: int | str | None = None
+    spill: bool | Path = False
+
+
+@dataclass
+class _Answer:
+    """What came of one row of a batch."""
+
+    ids: list[int] = field(default_factory=list)
+    draws: list[float | None] = field(default_factory=list)
+    text: str = ""
+    reason: StopReason | None = None
+    score: float | None = None
+
+
+def record(
+    subject: Subject, settings: GenerationSettings | None, recording: Recording
+) -> list[Trace]:
+    """Run `subject` and return a trace for each prompt; with beams each has its hypotheses.
+
+    Without `settings` (an encoder's text) the model reads and nothing is generated. Raises
+    TraceError before anything runs where `keep` or an edit names nothing, or the bytes that would
+    be kept exceed the budget; GenerationError as `generate` does.
+    """
+    sites = catalogue(subject.config)
+    edits = [bind(edit, subject.config, sites) for edit in recording.edits]
+    keep = _always(subject.config, sites) | wanted(recording.keep, subject.config, sites)
+    _check(subject, settings, recording, [sites[address] for address in keep])
+    store = _store(recording, sites)
+    recorder = Recorder(subject.engine, sites, frozenset(keep), edits, store)
+    if settings is None:
+        return _read(subject, recorder, edits)
+    if settings.beams > 1:
+        return _search(subject, recorder, settings, edits)
+    answers = [_Answer() for _ in subject.prompts]
+    for step in _steps(subject, recorder, settings):
+        answer = answers[step.row]
+        answer.ids.append(step.id)
+        answer.draws.append(step.sampled.draw)
+        answer.text += step.text
+        answer.reason = step.finished
+    ends = _Ends(recorder)
+    return [
+        _trace(subject, recorder, settings, edits, row, answer, ends)
+        for row, answer in enumerate(answers)
+    ]
+
+
+def bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> BoundEdit:
+    """`edit` on this model; aliases are accepted."""
+    name, bracket, inside = edit.address.partition("[")
+    if config is None:
+        raise TraceError("trace.no_sites", address=edit.address)
+    site = sites[resolve(name, config, sites)]
+    return type(edit)(**{**vars(edit), "address": f"{site.address}{bracket}{inside}"}).bind(site)
+
+
+def wanted(patterns: Sequence[str], config: Config | None, sites: Mapping[str, Site]) -> set[str]:
+    """The sites that the engine computes and `patterns` name."""
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = {address for address in sites if fnmatchcase(address, pattern)}
+        if not matches:
+            if config is None or "*" in pattern or "?" in pattern:
+                raise UnknownName("trace.no_such_site", pattern, sites)
+            matches = {resolve(pattern, config, sites)}
+        found |= {address for address in matches if _is_computed(sites[address])}
+    return found
+
+
+def _is_computed(site: Site) -> bool:
+    return not site.derived and site.part not in {"sampling", "tokenizer"}
+
+
+def _always(config: Config | None, sites: Mapping[str, Site]) -> set[str]:
+    """What the rest follows from: the residual stream between the layers, and the logits."""
+    if config is None:
+        return set()
+    found = {address for address in sites if address.endswith(".residual_in")}
+    for name, stack in config.stacks.items():
+        at = f"{name}." if len(config.stacks) > 1 else ""
+        found.add(f"{at}layers.{stack.layers - 1}.residual_out")
+    return found | ({"head.logits"} if config.head is not None else set())
+
+
+def _check(
+    subject: Subject,
+    settings: GenerationSettings | None,
+    recording: Recording,
+    sites: Sequence[Site],
+) -> None:
+    beams = 1 if settings is None else settings.beams
+    prompts = [len(list(prompt)) for prompt in subject.prompts] * beams
+    sources = [len(list(source)) for source in subject.sources or ()] * beams
+    sources = sources or [0] * len(prompts)
+    new = 0 if settings is None else settings.max_new_tokens
+    room = subject.engine.max_positions - min(prompts, default=0)
+    itemsize = 8 if subject.engine.dtype == "float64" else 4
+    needed = limits.estimate(sites, prompts, sources, max(0, min(new, room)), itemsize)
+    folder = recording.spill if isinstance(recording.spill, Path) else None
+    limits.check(needed, recording.budget, bool(recording.spill), folder)
+
+
+def _store(recording: Recording, sites: Mapping[str, Site]) -> Store:
+    if not recording.spill:
+        return Memory()
+
+    def grows(address: str) -> bool:
+        site = sites[address]
+        return site.axes == LOOKS and site.sizes[2] == "positions"
+
+    return Spill(grows, recording.spill if isinstance(recording.spill, Path) else None)
+
+
+def _steps(subject: Subject, recorder: Recorder, settings: GenerationSettings) -> Iterator[Step]:
+    return generate(
+        recorder, subject.prompts, settings, decoder=subject.decoder, sources=subject.sources
+    )
+
+
+def _read(subject: Subject, recorder: Recorder, edits: Sequence[BoundEdit]) -> list[Trace]:
+    """An encoder's texts: read whole, every position with its logits where there is a head."""
+    rows = [check_source(subject.engine, row) for row in subject.prompts]
+    ctx = ForwardContext(every_position=True)
+    if subject.config is not None and subject.config.head is not None:
+        recorder.step(rows, ctx)
+    else:
+        recorder.encode(rows, ctx)
+    found = {leaf.row: leaf for leaf, _ in recorder.leaves}
+    return [
+        Trace(
+            header=_header(subject, recorder, None, row, _Answer(), [found[row]], None),
+            backing=Live(recorder.catalogue, [found[row]], None, True),
+            engine=subject.engine,
+            edits=tuple(edits),
+        )
+        for row in range(len(rows))
+    ]
+
+
+def _search(
+    subject: Subject,
+    recorder: Recorder,
+    settings: GenerationSettings,
+    edits: Sequence[BoundEdit],
+) -> list[Trace]:
+    found = beam_search(
+        recorder, subject.prompts, settings, decoder=subject.decoder, sources=subject.sources
+    )
+    ends, traces = _Ends(recorder), []
+    for row, hypotheses in enumerate(found):
+        answers = [_hypothesis(subject, settings, h) for h in hypotheses]
+        each = tuple(
+            _trace(subject, recorder, settings, edits, row, answer, ends) for answer in answers
+        )
+        best = each[0]
+        traces.append(Trace(best.header, best.backing, best.engine, best.edits, hypotheses=each))
+    return traces
+
+
+def _hypothesis(subject: Subject, settings: GenerationSettings, found: Hypothesis) -> _Answer:
+    said = [id for id in found.ids if id not in settings.end]
+    fresh = subject.sources is not None
+    text = text_of(said, subject.decoder, settings.stop, fresh=fresh)
+    ids, score = list(found.ids), found.score
+    return _Answer(ids, [None] * len(ids), text, found.stop_reason, score)
+
+
+class _Ends:
+    """Where each sequence of ids was read to its end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        chains = [(leaf.chain(), source) for leaf, source in recorder.leaves]
+        self.leaves = [
+            (chain, source, [id for node in chain for id in node.ids]) for chain, source in chains
+        ]
+
+    def find(self, row: int, ids: Sequence[int]) -> tuple[list[Node], Node | None]:
+        """The passes in which row `row` of the prompts read `ids`, and that of its source."""
+        ids = list(ids)
+        for chain, source, read in self.leaves:
+            if chain[0].row == row and read[: len(ids)] == ids:
+                length, nodes = 0, []
+                for node in chain:
+                    if length == len(ids):
+                        break
+                    nodes.append(node)
+                    length += len(node.ids)
+                return nodes, source
+        raise AssertionError("every token was chosen from what was read")
+
+
+def _trace(
+    subject: Subject,
+    recorder: Recorder,
+    settings: GenerationSettings,
+    edits: Sequence[BoundEdit],
+    row: int,
+    answer: _Answer,
+    ends: _Ends,
+) -> Trace:
+    chain, source = ends.find(row, [*subject.prompts[row], *answer.ids[:-1]])
+    return Trace(
+        header=_header(subject, recorder, settings, row, answer, chain, source),
+        backing=Live(recorder.catalogue, chain, source, False),
+        engine=subject.engine,
+        edits=tuple(edits),
+    )
+
+
+def _header(
+    subject: Subject,
+    recorder: Recorder,
+    settings: GenerationSettings | None,
+    row: int,
+    answer: _Answer,
+    chain: list[Node],
+    source: Node | None,
+) -> Header:
+    prompt = list(subject.prompts[row])
+    steps = [number for number, node in enumerate(chain) for _ in node.ids]
+    tokens = _tokens(subject.decoder, [*prompt, *answer.ids], len(prompt), steps, settings is None)
+    sources = (
+        () if source is None else _tokens(subject.decoder, source.ids, len(source.ids), [], True)
+    )
+    return Header(
+        name=subject.name,
+        config=subject.config,
+        dtype=recorder.dtype,
+        tokens=tokens,
+        sources=sources,
+        prompt_length=len(prompt),
+        length=sum(len(node.ids) for node in chain),
+        source_length=0 if source is None else len(source.ids),
+        text=answer.text,
+        stop_reason=answer.reason,
+        settings=settings,
+        draws=tuple(answer.draws),
+        beam_score=answer.score,
+        tokenized=subject.tokenized[row] if subject.tokenized else Tokenized(text=""),
+        seconds=tuple(node.step.seconds for node in chain),
+    )
+
+
+def _tokens(
+    decoder: Decoder, ids: Sequence[int], prompt: int, steps: Sequence[int], encodes: bool
+) -> tuple[Token, ...]:
+    data = [decoder.bytes_of(id) for id in ids]
+    found = []
+    for position, (id, own, label) in enumerate(zip(ids, data, labels(data), strict=True)):
+        phase: Phase = "encode" if encodes else "prefill" if position < prompt else "decode"
+        step = steps[position] if position < len(steps) else 0 if encodes else None
+        found.append(Token(position, id, own, label, phase, step, position >= prompt))
+    return tuple(found)

@@ -1,0 +1,119 @@
+"""Where the arrays of a run are kept: in memory, or in a file that has no name and goes with the
+trace.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lucidlm.errors import TraceError
+from lucidlm.trace.operations import Array
+
+Shape = tuple[int, ...]
+
+
+class Store(Protocol):
+    """Takes the arrays of one pass at a time."""
+
+    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+        """`values` by address, to be had again from what is returned. `keys` is how many positions
+        could be looked at, the size that grows from pass to pass.
+        """
+        ...
+
+
+class Memory:
+    """Keeps the engine's own arrays: nothing is copied."""
+
+    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+        return values
+
+
+class Spill:
+    """Keeps them in a file in `folder`: memory holds a few numbers a pass, whatever is kept.
+
+    Passes of one kind lay the same arrays down in the same order, so one `_Layout` finds them all.
+    """
+
+    def __init__(self, grows: Callable[[str], bool], folder: Path | None = None) -> None:
+        self.grows = grows  # whether the last axis of a site counts keys
+        try:
+            self.file = tempfile.TemporaryFile(dir=folder, prefix="lucidlm-")
+        except OSError as error:
+            raise TraceError(
+                "trace.cannot_spill", folder=folder or tempfile.gettempdir(), reason=error.strerror
+            ) from None
+        self.end = 0
+        self.layouts: dict[tuple[tuple[str, Shape, str], ...], _Layout] = {}
+        self.lock = threading.Lock()
+
+    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+        kind = tuple(
+            (address, array.shape[:-1] if self.grows(address) else array.shape, array.dtype.str)
+            for address, array in values.items()
+        )
+        if kind not in self.layouts:
+            self.layouts[kind] = _Layout.of(kind, self.grows)
+        start = self.end
+        try:
+            for array in values.values():
+                self.end += self.file.write(np.ascontiguousarray(array).data.cast("B"))
+        except OSError as error:
+            raise TraceError("trace.disk", reason=error.strerror) from None
+        return _Spilled(self, self.layouts[kind], start, keys)
+
+    def read(self, offset: int, shape: Shape, dtype: np.dtype[np.floating]) -> Array:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        with self.lock:  # what was written may still be on its way to the file
+            self.file.flush()
+        data = os.pread(self.file.fileno(), size, offset)
+        return np.frombuffer(data, dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Of each array: shape without the axis that grows, and where it begins, as a + b * keys."""
+
+    places: Mapping[str, tuple[Shape, np.dtype[np.floating], int, int, bool]]
+
+    @classmethod
+    def of(cls, kind: tuple[tuple[str, Shape, str], ...], grows: Callable[[str], bool]) -> _Layout:
+        fixed = growing = 0
+        places = {}
+        for address, shape, code in kind:
+            dtype = np.dtype(code)
+            places[address] = (shape, dtype, fixed, growing, grows(address))
+            size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            if grows(address):
+                growing += size
+            else:
+                fixed += size
+        return cls(places)
+
+
+class _Spilled(Mapping[str, Array]):
+    """One pass's arrays, read from the file when asked for."""
+
+    __slots__ = ("keys_", "layout", "spill", "start")
+
+    def __init__(self, spill: Spill, layout: _Layout, start: int, keys: int) -> None:
+        self.spill, self.layout, self.start, self.keys_ = spill, layout, start, keys
+
+    def __getitem__(self, address: str) -> Array:
+        shape, dtype, fixed, growing, grows = self.layout.places[address]
+        offset = self.start + fixed + growing * self.keys_
+        return self.spill.read(offset, (*shape, self.keys_) if grows else shape, dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout.places)
+
+    def __len__(self) -> int:
+        return len(self.layout.places)
