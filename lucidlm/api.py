@@ -242,7 +242,7 @@ class Model:
 
     def open_trace(self, path: str | Path) -> Trace:
         """A saved trace of this model; what was not captured is recomputed by it."""
-        return Trace.open(path, self.engine)
+        return Trace.open(path, self.engine, self.tokenizer)
 
     def chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """A conversation as the template frames it, up to where the assistant speaks."""

@@ -16,7 +16,7 @@ TITLES = {"en": "The command line", "zh": "命令行"}
 JSON_TITLES = {"en": "With --json", "zh": "使用 --json 时"}
 JSON = {
     "en": (
-        "Every command with `--json` prints one JSON object on one line of stdout, in UTF-8, and "
+        "Every command with `--json` prints one JSON value on one line of stdout, in UTF-8, and "
         "nothing else (`chat`: one for each line that it reads). When something goes wrong stdout "
         "stays empty; the sentence is on stderr.",
         "`run`, `chat` and `translate`: `model`, `prompt`, `text`, `tokens`, `prompt_tokens`, "
@@ -27,9 +27,15 @@ JSON = {
         "setting. A token that is only part of a character shows its bytes as escapes: `\\xE5`.",
         "With `--steps` a token also has `stages`, or null where the model has none, and `draw`, "
         "the random number.",
+        "`sites` and `lesson` without a name print one JSON list of objects. `trace` has `tokens` "
+        "(each with `position`, `phase`, `step`, `probability`, `bits`, `entropy`), `sources`, "
+        "`lens`, `heads`, `edits` and `files`. `explain` has `equation`, `expression`, `terms`, "
+        "`rest`, `total`, `value`, `difference`, `agrees`, `inner` and, for a word's probability, "
+        "`why`. `verify` has `model`, `positions`, `sites`, `values`, `max_relative`, "
+        "`worst_address` and `failed`, and the exit code 1 where that is not 0.",
     ),
     "zh": (
-        "每个命令加上 `--json` 后，只在标准输出上打印一行 UTF-8 编码的 JSON 对象，别无其他"
+        "每个命令加上 `--json` 后，只在标准输出上打印一行 UTF-8 编码的 JSON，别无其他"
         "（`chat` 每读一行打印一个）。出错时标准输出为空，错误信息写在标准错误中。",
         "`run`、`chat` 和 `translate`：`model`、`prompt`、`text`、`tokens`、`prompt_tokens`、"
         "`seconds`、`tokens_per_second`、`stop_reason`（`end`、`stop`、`length` 或 `context`）。",
@@ -38,6 +44,12 @@ JSON = {
         "在整个词表上计算，不受任何采样设置影响。"
         "只是字的一部分的词元，其字节显示为转义：`\\xE5`。",
         "加上 `--steps` 后，词元还有 `stages`（没有这些阶段的模型为 null）和抽到的随机数 `draw`。",
+        "`sites` 和不带名称的 `lesson` 打印一个由对象组成的 JSON 列表。`trace` 有 `tokens`"
+        "（每个有 `position`、`phase`、`step`、`probability`、`bits`、`entropy`）、`sources`、"
+        "`lens`、`heads`、`edits` 和 `files`。`explain` 有 `equation`、`expression`、`terms`、"
+        "`rest`、`total`、`value`、`difference`、`agrees`、`inner`，对词的概率还有 `why`。"
+        "`verify` 有 `model`、`positions`、`sites`、`values`、`max_relative`、`worst_address` 和 "
+        "`failed`；`failed` 不为 0 时退出码是 1。",
     ),
 }
 

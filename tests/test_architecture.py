@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(FACES, GROUND | DOING | {"api", "lucidlm"}),
 }
 MAY_IMPORT["cli"] = MAY_IMPORT["cli"] | FACES  # it starts the other faces
+MAY_IMPORT["terminal"] = MAY_IMPORT["terminal"] | {"lessons"}  # it draws them
 MAY_IMPORT_TORCH = {"model", "train", "backends"}
 MAY_PRINT = {"cli", "terminal"}
 
@@ -221,9 +222,9 @@ def called(node: ast.Call) -> str:
 
 
 def package_sources() -> dict[str, str]:
-    """The whole package, by dotted module name."""
+    """The whole package, by dotted module name. A lesson's script for the reader is no module."""
     sources = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(set(PACKAGE.rglob("*.py")) - set(PACKAGE.glob("lessons/*/code.py"))):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         sources[module] = path.read_text(encoding="utf-8")
     return sources

@@ -51,6 +51,14 @@ SURFACE = {
     "pull": {"--accept-license", "--json"},
     "export": {"--dtype", "--json"},
     "score": {"--model", "--dtype", "--json"},
+    "trace": {"--model", "--max-new-tokens", "--keep", "--budget", "--spill", "--edit", "--save"}
+    | {"--html", "--temperature", "--top-k", "--top-p", "--seed", "--dtype", "--json"},
+    "sites": {"--json"},
+    "explain": {"--model", "--max-new-tokens", "--depth", "--numpy", "--dtype", "--json"}
+    | {"--temperature", "--top-k", "--top-p", "--seed"},
+    "verify": {"--model", "--max-new-tokens", "--dtype", "--json"},
+    "lesson": {"--code", "--json"},
+    "check": {"--signatures", "--json"},
 }
 
 

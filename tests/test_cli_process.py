@@ -92,7 +92,7 @@ sys.modules["torch"] = None  # importing it fails
 import numpy as np
 from engines import ToyEngine
 from lucidlm import api
-api.build_engine = lambda checkpoint, dtype: ToyEngine(checkpoint.config.vocab_size)
+api.build_engine = lambda checkpoint, *options: ToyEngine(checkpoint.config.vocab_size)
 """
 
 
@@ -112,8 +112,22 @@ def test_run_needs_no_pytorch_around_an_engine(llama: str) -> None:
     assert len(talked.stdout.splitlines()) == 2
 
 
+NO_TORCH = """
+import sys
+sys.modules["torch"] = None
+"""
+TOO_LARGE = "from lucidlm import api; api.REFERENCE_PARAMETERS = 1000"
+
+
+def test_without_pytorch_a_small_model_runs_all_the_same(llama: str) -> None:
+    arguments = ["run", "The 猫", "--model", llama, "--max-new-tokens", "5", "--temperature", "0"]
+    done = run(*arguments, before=NO_TORCH)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run(*arguments).stdout
+
+
 def test_without_pytorch_the_extra_is_named(llama: str) -> None:
-    done = run("run", "x", "--model", llama, before='sys.modules["torch"] = None')
+    done = run("run", "x", "--model", llama, before=NO_TORCH + TOO_LARGE)
     assert done.returncode == 2 and "lucidlm[torch]" in done.stderr and done.stdout == ""
 
 

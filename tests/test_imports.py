@@ -18,9 +18,11 @@ LIGHT_SECONDS = 0.05
 
 
 def modules() -> dict[str, list[str]]:
-    """Every module of the package, by the part of it that it belongs to."""
+    """Every module of the package, by the part of it that it belongs to. A lesson's script for the
+    reader is no module.
+    """
     parts: dict[str, list[str]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(set(PACKAGE.rglob("*.py")) - set(PACKAGE.glob("lessons/*/code.py"))):
         names = path.relative_to(PACKAGE.parent).with_suffix("").parts
         module = ".".join(names).removesuffix(".__init__")
         parts.setdefault((*module.split("."), "lucidlm")[1], []).append(module)

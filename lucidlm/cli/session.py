@@ -46,10 +46,8 @@ class Session:
         """stderr, drawn on."""
         return _console(stderr=True)
 
-    def answer(self, content: dict[str, Any]) -> None:
-        """The command's answer as one JSON object on a line of its own, in UTF-8 whatever the
-        terminal's encoding.
-        """
+    def answer(self, content: dict[str, Any] | list[Any]) -> None:
+        """The command's answer as JSON, one line, in UTF-8 whatever the terminal's encoding."""
         line = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
         sys.stdout.flush()
         if hasattr(sys.stdout, "buffer"):

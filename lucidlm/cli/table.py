@@ -73,4 +73,51 @@ COMMANDS = {
         module="store", examples=("lucidlm export smollm2-135m smollm2 --dtype bfloat16",)
     ),
     "score": Entry(module="measure", examples=("lucidlm score book.txt --model smollm2-135m",)),
+    "trace": Entry(
+        module="glass",
+        examples=(
+            'lucidlm trace "The capital of France is"',
+            'lucidlm trace "我很" --max-new-tokens 3 --keep "*.pattern" --save run.safetensors',
+            'lucidlm trace "The cat sat" --edit "zero:layers.3.attention.mixed[head=2]"',
+        ),
+    ),
+    "sites": Entry(
+        module="glass",
+        examples=(
+            "lucidlm sites smollm2-135m",
+            'lucidlm sites gpt3-175b "*.attention.pattern"',
+            "lucidlm sites minilm-l6 blocks.0.attn.hook_z --json",
+        ),
+    ),
+    "explain": Entry(
+        module="glass",
+        examples=(
+            'lucidlm explain "The capital of France is" "sampling.probabilities[-1, 7042]"',
+            'lucidlm explain "The cat sat" "layers.3.attention.pattern[2, -1, 0]" --depth 2',
+            'lucidlm explain "The cat" "head.logits[-1, 0]" --numpy cat.npz > cat.py',
+        ),
+    ),
+    "verify": Entry(
+        module="glass",
+        examples=(
+            'lucidlm verify --model smollm2-135m "The capital of France is"',
+            'lucidlm verify "我很开心" --json',
+        ),
+    ),
+    "lesson": Entry(
+        module="lesson",
+        examples=(
+            "lucidlm lesson",
+            "lucidlm lesson attention-by-hand --lang zh",
+            "lucidlm lesson attention-by-hand --code > attention.py",
+        ),
+    ),
+    "check": Entry(
+        module="check",
+        examples=(
+            "lucidlm check --signatures > transformer.py",
+            "lucidlm check transformer.py",
+            "lucidlm check transformer.py --json --lang zh",
+        ),
+    ),
 }

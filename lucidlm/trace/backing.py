@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lucidlm.trace.arrange import arrange
+from lucidlm.trace.arrange import arrange, to_array
 from lucidlm.trace.operations import Array
 from lucidlm.trace.recorder import Node
 from lucidlm.trace.rows import LOOKS
@@ -56,7 +56,7 @@ class Live:
         if self.source is not None:
             first |= set(self.source.step.values)
         if not self.whole_head:
-            first = {address for address in first if self.sites[address].part != "head"}
+            first = {a for a in first if a in self.sites and self.sites[a].part != "head"}
         return frozenset(first)
 
     def read(self, address: str) -> Array:
@@ -65,7 +65,7 @@ class Live:
             node = self.source if address.startswith("encoder.") else self.nodes[0]
             assert node is not None
             cut = (slice(self.lengths[1] if n == "sources" else n) for n in site.sizes)
-            return arrange(site, node.step.values[address][node.row])[tuple(cut)]
+            return arrange(site, to_array(node.step.values[address][node.row]))[tuple(cut)]
         parts = list(self._parts(address, site))
         if len(parts) == 1:
             return parts[0]
@@ -85,7 +85,7 @@ class Live:
         for node in self.nodes:
             start, count = node.step.starts[node.row], node.step.counts[node.row]
             if start <= position < start + count:
-                row = node.step.values["head.logits"][node.row]
+                row = to_array(node.step.values["head.logits"][node.row])
                 logits: Array = row[position - start if self.whole_head else -1]
                 return logits
         raise AssertionError(position)
@@ -94,7 +94,7 @@ class Live:
         """The value in each pass, padding cut off."""
         for node in self.nodes:
             start, count = node.step.starts[node.row], node.step.counts[node.row]
-            value = arrange(site, node.step.values[address][node.row])
+            value = arrange(site, to_array(node.step.values[address][node.row]))
             if site.axes == LOOKS:
                 width = self.lengths[1] if site.sizes[2] == "sources" else start + count
                 yield value[:, :count, :width]

@@ -10,7 +10,7 @@ Patch("layers.3.residual_out[position=4]", trace)    what another run had there
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -24,6 +24,7 @@ from lucidlm.trace.operations import Array
 from lucidlm.trace.sites import Site
 
 POSITIONS = ("position", "query")  # axes along which a run goes
+Cut = tuple[tuple[slice, ...], tuple[slice, ...]]  # of a value, and of what an edit brings
 ENDLESS = 1 << 40  # a sequence that grows has room for any position
 
 
@@ -128,6 +129,7 @@ class BoundEdit:
     address: str
     place: Site
     array: Array
+    causal: bool = False  # its keys are a sequence's own, and nothing there sees what comes later
 
     def __post_init__(self) -> None:
         if self.place.derived or self.place.part in {"sampling", "tokenizer"}:
@@ -167,22 +169,17 @@ class BoundEdit:
         for row in range(len(changed)):
             view = arrange(self.place, changed[row])  # shares memory with `changed`
             size = view.shape[along] if along is not None else 1
-            cut = self._cut(
-                view.shape,
-                0 if starts is None or whole else starts[row],
-                size if whole else counts[row],
-            )
-            if cut is not None:
-                index, source = cut
+            start, count = (0, size) if starts is None or whole else (starts[row], counts[row])
+            for index, source in self._cuts(view.shape, start, count):
                 view[index] = self._new(view[index], self.array[source])
         return changed
 
     def mask(self, shape: Sequence[int]) -> NDArray[np.bool_]:
         """Which cells of a whole site of `shape` it touches."""
         touched = np.zeros(tuple(shape), np.bool_)
-        cut = self._cut(shape, 0, 1 if self._along is None else shape[self._along])
-        if cut is not None:
-            touched[cut[0]] = True
+        count = 1 if self._along is None else shape[self._along]
+        for index, _ in self._cuts(shape, 0, count):
+            touched[index] = True
         return touched
 
     def to_json(self) -> dict[str, Any]:
@@ -203,26 +200,31 @@ class BoundEdit:
             for at in ats
         ]
 
-    def _cut(
-        self, shape: Sequence[int], start: int, count: int
-    ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    def _cuts(self, shape: Sequence[int], start: int, count: int) -> Iterator[Cut]:
         """Where to write into an array of `shape` whose positions begin at `start`, and what part
-        of `array` belongs there; None where nothing does.
+        of `array` belongs there. Where no query may see what comes after it, none is made to.
         """
-        index, source = [], []
-        for number, (low, high) in enumerate(self._ranges):
-            goes = self.place.axes[number] in POSITIONS
-            begin, end = (start, start + count) if goes else (0, shape[number])
-            size, offset = self.array.shape[number], low if self.kind == "add" else 0
-            first, last = max(low, begin), end if high is None else min(high, end)
-            spread = size == 1 and self.kind != "patch"
-            if not spread:
-                last = min(last, size + offset)
-            if first >= last:
-                return None
-            index.append(slice(first - begin, last - begin))
-            source.append(slice(None) if spread else slice(first - offset, last - offset))
-        return tuple(index), tuple(source)
+        queries: Iterable[int | None] = range(start, start + count) if self.causal else (None,)
+        for query in queries:
+            index, source = [], []
+            for number, (low, high) in enumerate(self._ranges):
+                axis = self.place.axes[number]
+                begin, end = (start, start + count) if axis in POSITIONS else (0, shape[number])
+                size, offset = self.array.shape[number], low if self.kind == "add" else 0
+                first, last = max(low, begin), end if high is None else min(high, end)
+                if query is not None and axis == "query":
+                    first, last = max(first, query), min(last, query + 1)
+                elif query is not None and axis == "key":
+                    last = min(last, query + 1)
+                spread = size == 1 and self.kind != "patch"
+                if not spread:
+                    last = min(last, size + offset)
+                if first >= last:
+                    break
+                index.append(slice(first - begin, last - begin))
+                source.append(slice(None) if spread else slice(first - offset, last - offset))
+            else:
+                yield tuple(index), tuple(source)
 
     def _new(self, old: Any, given: Array) -> Any:
         """What stands instead of `old`."""

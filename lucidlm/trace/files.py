@@ -26,7 +26,7 @@ from lucidlm.plain import from_plain
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
 from lucidlm.trace.run import Header, Run, Token
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.sites import Site, catalogue, is_causal
 from lucidlm.trace.tokenized import Tokenized
 
 VERSION = 1
@@ -206,6 +206,7 @@ def _settings(said: Mapping[str, Any]) -> GenerationSettings:
     bias = {int(id): float(value) for id, value in sampling.pop("logit_bias").items()}
     suppressed = frozenset(map(int, sampling.pop("suppressed")))
     end = frozenset(map(int, own.pop("end")))
+    own["stop"] = tuple(own["stop"])
     chosen = SamplingSettings(**sampling, logit_bias=bias, suppressed=suppressed)
     return GenerationSettings(**own, sampling=chosen, end=end)
 
@@ -214,7 +215,8 @@ def _edits(said: Any, file: File, sites: Mapping[str, Site]) -> Iterator[BoundEd
     for number, edit in enumerate(said):
         address = str(edit["address"])
         site = sites[address.partition("[")[0]]
-        yield BoundEdit(edit["kind"], address, site, file.array(f"{EDIT}{number}"))
+        array = file.array(f"{EDIT}{number}")
+        yield BoundEdit(edit["kind"], address, site, array, is_causal(site, sites))
 
 
 @dataclass(frozen=True, eq=False)

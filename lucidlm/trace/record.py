@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from lucidlm.trace.edits import BoundEdit, Edit
 from lucidlm.trace.recorder import Node, Recorder
 from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.run import Header, Phase, Token
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.sites import Site, catalogue, is_causal
 from lucidlm.trace.store import Memory, Spill, Store
 from lucidlm.trace.tokenized import Tokenized
 from lucidlm.trace.trace import Trace
@@ -107,7 +107,8 @@ def bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> BoundE
     if config is None:
         raise TraceError("trace.no_sites", address=edit.address)
     site = sites[resolve(name, config, sites)]
-    return type(edit)(**{**vars(edit), "address": f"{site.address}{bracket}{inside}"}).bind(site)
+    bound = replace(edit, address=f"{site.address}{bracket}{inside}").bind(site)
+    return replace(bound, causal=is_causal(site, sites))
 
 
 def wanted(patterns: Sequence[str], config: Config | None, sites: Mapping[str, Site]) -> set[str]:
@@ -189,6 +190,7 @@ def _read(subject: Subject, recorder: Recorder, edits: Sequence[BoundEdit]) -> l
             header=_header(subject, recorder, None, row, _Answer(), [found[row]], None),
             backing=Live(recorder.catalogue, [found[row]], None, True),
             engine=subject.engine,
+            decoder=subject.decoder,
             edits=tuple(edits),
         )
         for row in range(len(rows))
@@ -210,8 +212,7 @@ def _search(
         each = tuple(
             _trace(subject, recorder, settings, edits, row, answer, ends) for answer in answers
         )
-        best = each[0]
-        traces.append(Trace(best.header, best.backing, best.engine, best.edits, hypotheses=each))
+        traces.append(replace(each[0], hypotheses=each))
     return traces
 
 
@@ -261,6 +262,7 @@ def _trace(
         header=_header(subject, recorder, settings, row, answer, chain, source),
         backing=Live(recorder.catalogue, chain, source, False),
         engine=subject.engine,
+        decoder=subject.decoder,
         edits=tuple(edits),
     )
 

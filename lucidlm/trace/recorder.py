@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucidlm.engine import Cache, Engine, Floats, ForwardContext, Ids
-from lucidlm.trace.arrange import to_array
 from lucidlm.trace.edits import BoundEdit
-from lucidlm.trace.operations import Array
 from lucidlm.trace.sites import Site
 from lucidlm.trace.store import Store
 
@@ -30,7 +28,7 @@ class Pass:
     number: int  # in the order of the run
     starts: tuple[int, ...]
     counts: tuple[int, ...]
-    values: Mapping[str, Array]  # as the engine tapped them, the batch first
+    values: Mapping[str, Any]  # as the engine tapped them, the batch first
     seconds: float
 
 
@@ -91,7 +89,7 @@ class Recorder:
         self.vocab_size, self.max_positions = engine.vocab_size, engine.max_positions
         self.dtype = engine.dtype
         self.leaves: list[tuple[Node, Node | None]] = []  # every row of every pass, its source's
-        self._keep = frozenset((a.rpartition(".")[0], a.rpartition(".")[2]) for a in keep)
+        self._keep = {(a.rpartition(".")[0], a.rpartition(".")[2]): a for a in keep}
         self._edits: dict[tuple[str, str], list[BoundEdit]] = {}
         for edit in edits:
             path, _, name = edit.site.rpartition(".")
@@ -154,7 +152,9 @@ class Recorder:
         output = call(ids, replace(ctx, tracer=watch))
         seconds = time.perf_counter() - begun
         widest = max(start + count for start, count in zip(starts, counts, strict=True))
-        values = self.store.put({at: to_array(v) for at, v in watch.kept.items()}, widest)
+        if not self.catalogue.get("head.logits") and call == self.engine.step:
+            watch.kept["head.logits"] = output[:, None]  # no Transformer: nothing taps them
+        values = self.store.put(watch.kept, widest)
         done = Pass(self._passes, tuple(starts), tuple(counts), values, seconds)
         self._passes += 1
         return output, done
@@ -165,7 +165,7 @@ class _Watch:
 
     def __init__(
         self,
-        keep: frozenset[tuple[str, str]],
+        keep: Mapping[tuple[str, str], str],
         edits: Mapping[tuple[str, str], Sequence[BoundEdit]],
         starts: Sequence[int],
         counts: Sequence[int],
@@ -179,10 +179,12 @@ class _Watch:
 
     def __call__(self, path: str, name: str, value: Any) -> Any:
         key = (path, name)
-        for edit in self.edits.get(key, ()):
-            value = edit.apply(value, *self._place(path))
-        if key in self.keep:
-            self.kept[f"{path}.{name}"] = value
+        if key in self.edits:
+            for edit in self.edits[key]:
+                value = edit.apply(value, *self._place(path))
+        address = self.keep.get(key)
+        if address is not None:
+            self.kept[address] = value
         return value if self.outer is None else self.outer(path, name, value)
 
     def _place(self, path: str) -> tuple[Sequence[int], Sequence[int]]:

@@ -101,7 +101,7 @@ class Replay:
         return named or next(iter(self.config.stacks.values()))
 
     def _compare(self, name: str, values: Mapping[str, Array]) -> None:
-        head, dot, number = name.rpartition(".")
+        head, _, number = name.rpartition(".")
         if not head.endswith("layers"):
             return
         ahead = f"{head}.{int(number) + 1}.residual_in"

@@ -1,4 +1,6 @@
-"""The table of what sites there are: axes and equation by noun. Words are in the locale area `sites`."""
+"""The table of what sites there are: axes and equation by noun. Words are in the locale area
+`sites`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ BY_HEAD: Axes = ("position", "head")
 ROWS: dict[str, Row] = {
     "embedding.tokens": Row(VECTOR, "tokens[p,d] = table[id[p],d] * scale"),
     "embedding.segments": Row(VECTOR, "segments[p,d] = table[segment[p],d]"),
-    "embedding.positions": Row(VECTOR, "positions[p,d] = table[p,d]"),
+    "embedding.positions": Row(VECTOR, "positions[p,d] = table[p + offset,d]"),
     "embedding.sinusoids": Row(VECTOR, "positions[p,d] = sin(p / 10000^(2 * i / n))"),
     "embedding.sum": Row(VECTOR, "sum[p,d] = tokens[p,d] + segments[p,d] + positions[p,d]"),
     "norm.mean": Row(ONE, "mean[p] = sum_d(x[p,d]) / n"),
@@ -86,7 +88,7 @@ ROWS: dict[str, Row] = {
     "sampling.probabilities": Row(
         WORDS, "probabilities[p,w] = exp(scaled[p,w] - m[p]) / sum_v(exp(scaled[p,v] - m[p]))"
     ),
-    "sampling.cdf": Row(WORDS, "cdf[p,w] = sum_v(probabilities[p,v])"),
+    "sampling.cdf": Row(WORDS, "cdf[p,w] = cdf[p,w - 1] + probabilities[p,w]"),
     "sampling.draw": Row(ONE, "draw[p] = random(seed)"),
     "sampling.id": Row(ONE, "id[p] = first(w, cdf[p,w] > draw[p])"),
     "tokenizer.text": Row((), "text = prompt"),

@@ -15,6 +15,8 @@ from lucidlm.errors import TraceError
 from lucidlm.generate.loop import StopReason
 from lucidlm.generate.sampling import History, Sampled, penalise
 from lucidlm.generate.settings import GenerationSettings
+from lucidlm.generate.stream import Decoder
+from lucidlm.text.spelling import labels
 from lucidlm.trace.address import parse
 from lucidlm.trace.aliases import resolve
 from lucidlm.trace.backing import Backing
@@ -74,7 +76,8 @@ class Run:
 
     header: Header
     backing: Backing
-    engine: Engine | None
+    engine: Engine | None  # None where a saved trace was opened without its model
+    decoder: Decoder | None = None  # what gives the vocabulary its words
     edits: tuple[BoundEdit, ...] = ()
     hypotheses: tuple[Self, ...] = field(default=(), repr=False)  # of a beam search, best first
 
@@ -141,6 +144,12 @@ class Run:
         a share of the largest value at that position.
         """
         return {} if self._replay is None else self._replay.drift
+
+    def label(self, id: int) -> str:
+        """A word of the vocabulary to read: its text, or what part of a character it holds."""
+        if self.decoder is not None:
+            return labels([self.decoder.bytes_of(id)])[0]
+        return next((token.label for token in self.tokens if token.id == id), f"#{id}")
 
     def hypothesis(self, k: int) -> Self:
         """The k-th best of a beam search."""

@@ -6,7 +6,7 @@ and binds each to the operation that makes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,7 @@ from lucidlm.trace.operations import (
     Unary,
     WeightedSum,
 )
-from lucidlm.trace.rows import ROWS, Axes
+from lucidlm.trace.rows import LOOKS, ROWS, Axes
 
 # A position is counted along the sequence that a stack reads.
 Length = Literal["positions", "sources"]
@@ -70,6 +70,13 @@ class Site:
 def catalogue(config: Config | None) -> dict[str, Site]:
     """Every site by address, in order of computation; without a config those of any model."""
     return {site.address: site for site in _sites(config)}
+
+
+def is_causal(site: Site, sites: Mapping[str, Site]) -> bool:
+    """Whether a site's cells have a query and a key of one sequence, and later keys are hidden."""
+    scores = sites.get(f"{site.address.rpartition('.')[0]}.scores")
+    mask = scores.operation if scores is not None and site.axes == LOOKS else None
+    return isinstance(mask, ScaleAndMask) and mask.mask != "full"
 
 
 def _sites(config: Config | None) -> Iterator[Site]:
@@ -177,7 +184,12 @@ class _StackLayout:
         if embedding.positions != "none":
             learned = embedding.positions == "learned"
             operation = (
-                Lookup(f"{at}.positions.weight", None, offset=embedding.position_offset)
+                Lookup(
+                    f"{at}.positions.weight",
+                    None,
+                    offset=embedding.position_offset,
+                    like=terms[0],
+                )
                 if learned
                 else Sinusoid(terms[0])
             )

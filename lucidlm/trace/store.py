@@ -7,14 +7,16 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from lucidlm.errors import TraceError
+from lucidlm.trace.arrange import to_array
 from lucidlm.trace.operations import Array
 
 Shape = tuple[int, ...]
@@ -23,7 +25,7 @@ Shape = tuple[int, ...]
 class Store(Protocol):
     """Takes the arrays of one pass at a time."""
 
-    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+    def put(self, values: Mapping[str, Any], keys: int) -> Mapping[str, Any]:
         """`values` by address, to be had again from what is returned. `keys` is how many positions
         could be looked at, the size that grows from pass to pass.
         """
@@ -33,7 +35,7 @@ class Store(Protocol):
 class Memory:
     """Keeps the engine's own arrays: nothing is copied."""
 
-    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+    def put(self, values: Mapping[str, Any], keys: int) -> Mapping[str, Any]:
         return values
 
 
@@ -51,20 +53,22 @@ class Spill:
             raise TraceError(
                 "trace.cannot_spill", folder=folder or tempfile.gettempdir(), reason=error.strerror
             ) from None
+        weakref.finalize(self, self.file.close)
         self.end = 0
         self.layouts: dict[tuple[tuple[str, Shape, str], ...], _Layout] = {}
         self.lock = threading.Lock()
 
-    def put(self, values: Mapping[str, Array], keys: int) -> Mapping[str, Array]:
+    def put(self, values: Mapping[str, Any], keys: int) -> Mapping[str, Any]:
+        arrays = {address: to_array(value) for address, value in values.items()}
         kind = tuple(
             (address, array.shape[:-1] if self.grows(address) else array.shape, array.dtype.str)
-            for address, array in values.items()
+            for address, array in arrays.items()
         )
         if kind not in self.layouts:
             self.layouts[kind] = _Layout.of(kind, self.grows)
         start = self.end
         try:
-            for array in values.values():
+            for array in arrays.values():
                 self.end += self.file.write(np.ascontiguousarray(array).data.cast("B"))
         except OSError as error:
             raise TraceError("trace.disk", reason=error.strerror) from None

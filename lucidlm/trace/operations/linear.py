@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from lucidlm.trace.operations.base import Computed, Index, Operation, Values, Worked
+import numpy as np
+
+from lucidlm.reference.equations import WIDENED_ROWS, linear, wide
+from lucidlm.trace.operations.base import (
+    Array,
+    Computed,
+    Doubles,
+    Index,
+    Operation,
+    Values,
+    Worked,
+    cell,
+)
+from lucidlm.trace.operations.working import equation, terms_of, vector_cell
 
 
 @dataclass(frozen=True)
@@ -29,10 +43,54 @@ class Linear(Operation):
         return tuple(name for name in (self.source, self.weight, self.bias) if name)
 
     def compute(self, values: Values) -> Computed:
-        raise NotImplementedError
+        x = wide(values.read(self.source))
+        if self.joins:
+            x = x.reshape(len(x), -1)
+        value, magnitude = _product(x[0] if self.first_only else x, values.weight(self.weight))
+        value *= self.scale
+        magnitude *= abs(self.scale)
+        if self.bias is not None:
+            bias = wide(values.weight(self.bias))
+            value += bias
+            magnitude += np.abs(bias)
+        if self.head_dim is not None:
+            value, magnitude = (a.reshape(len(x), -1, self.head_dim) for a in (value, magnitude))
+        return Computed(value, magnitude)
 
     def cell(self, values: Values, at: Index) -> Worked:
-        raise NotImplementedError
+        position = 0 if self.first_only else at[0]
+        out = at[-1] if self.head_dim is None else at[1] * self.head_dim + at[2]
+        whole = values.read(self.source)[position]
+        x, w = wide(whole).ravel(), wide(values.weight(self.weight)[out])
+        # the bias is a term like the others: itself times 1
+        b = [] if self.bias is None else [float(values.weight(self.bias)[out])]
+        scale = np.append(np.full(len(x), self.scale), np.ones(len(b)))
+        axes = ("word", "dim") if _is_table(self.weight) else ("out", "in")
+
+        def addresses(i: int) -> tuple[str, ...]:
+            if i == len(x):
+                assert self.bias is not None
+                return (cell(self.bias, ("out", out)), "", "")
+            read = (position, *map(int, np.unravel_index(i, whole.shape)))
+            weight = cell(self.weight, (axes[0], out), (axes[1], i))
+            return (vector_cell(self.source, read), weight, "")
+
+        terms = terms_of(np.append(x, b), np.append(w, np.ones(len(b))), scale, addresses=addresses)
+        arrays: dict[str, Any] = {"x": x, "w": w}
+        total, program = float(x @ w), "value = x @ w"
+        if self.scale != 1.0:
+            total, program = self.scale * total, "value = scale * (x @ w)"
+            arrays["scale"] = self.scale
+        if b:
+            total, program = total + b[0], f"{program} + b"
+            arrays["b"] = b[0]
+        return Worked(
+            terms=terms,
+            total=total,
+            expression=equation(total, terms),
+            program=program,
+            arrays=arrays,
+        )
 
 
 @dataclass(frozen=True)
@@ -49,7 +107,52 @@ class HeadOutputs(Operation):
         return (self.source, self.weight)
 
     def compute(self, values: Values) -> Computed:
-        raise NotImplementedError
+        x, weight = wide(values.read(self.source)), values.weight(self.weight)
+        heads, size = x.shape[1:]
+        value = np.empty((*x.shape[:2], len(weight)))
+        magnitude = np.empty_like(value)
+        for head in range(heads):
+            columns = weight[:, head * size : (head + 1) * size]
+            value[:, head], magnitude[:, head] = _product(x[:, head], columns)
+        return Computed(value, magnitude)
 
     def cell(self, values: Values, at: Index) -> Worked:
-        raise NotImplementedError
+        position, head, out = at
+        x = wide(values.read(self.source)[position, head])
+        first = head * len(x)
+        w = wide(values.weight(self.weight)[out, first : first + len(x)])
+        terms = terms_of(
+            x,
+            w,
+            addresses=lambda i: (
+                vector_cell(self.source, (position, head, i)),
+                cell(self.weight, ("out", out), ("in", first + i)),
+            ),
+        )
+        total = float(x @ w)
+        return Worked(
+            terms=terms,
+            total=total,
+            expression=equation(total, terms),
+            program="value = x @ w",
+            arrays={"x": x, "w": w},
+        )
+
+
+def _product(x: Doubles, weight: Array) -> tuple[Doubles, Doubles]:
+    """x (..., n), weight (m, n) -> x W^T and |x| |W|^T, (..., m). The weight is widened a block at
+    a time: a vocabulary's is large.
+    """
+    value = np.empty((*x.shape[:-1], len(weight)))
+    magnitude = np.empty_like(value)
+    for start in range(0, len(weight), WIDENED_ROWS):
+        rows = slice(start, start + WIDENED_ROWS)
+        block = wide(weight[rows])
+        value[..., rows] = linear(x, block)
+        magnitude[..., rows] = linear(np.abs(x), np.abs(block))
+    return value, magnitude
+
+
+def _is_table(weight: str) -> bool:
+    """Whether the matrix has a row for each word."""
+    return weight == "head.weight" or weight.endswith("embedding.tokens.weight")

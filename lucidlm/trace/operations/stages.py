@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lucidlm.trace.operations import candidates, sampling, tokenizing
 from lucidlm.trace.operations.base import Computed, Index, Operation, Values, Worked
 
 
 @dataclass(frozen=True)
 class SamplingStage(Operation):
-    """One stage of `generate.sampling`. `logits` names the head's site, None where there is none."""
+    """One stage of `generate.sampling`. `logits` names the head's site, if there is one."""
 
     kind = "sample"
     stage: str
@@ -20,10 +21,14 @@ class SamplingStage(Operation):
         return (self.logits,) if self.stage == "logits" and self.logits else ()
 
     def compute(self, values: Values) -> Computed:
-        raise NotImplementedError
+        """Magnitudes here count roundings of float32, the sampler's type, whatever the engine's. An
+        infinite one says that two numbers are too near each other to say which is larger.
+        """
+        return sampling.compute(values, self.stage, self.logits)
 
     def cell(self, values: Values, at: Index) -> Worked:
-        raise NotImplementedError
+        choice = sampling.Choice(values, *at)
+        return candidates.CELLS[self.stage](choice, self.logits)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class TokenizerStage(Operation):
         return ()
 
     def compute(self, values: Values) -> Computed:
-        raise NotImplementedError
+        raise TypeError(f"tokenizer.{self.stage} is text")
 
     def cell(self, values: Values, at: Index) -> Worked:
-        raise NotImplementedError
+        return tokenizing.cell(values, *at)

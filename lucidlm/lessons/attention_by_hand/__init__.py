@@ -1,0 +1,1 @@
+"""One step of attention, with nothing but dot products."""

@@ -1,0 +1,1 @@
+"""One character in different company: its vector before and after the layers."""

@@ -1,0 +1,1 @@
+"""The dog language: the next word by counting, and by attention."""

@@ -1,0 +1,1 @@
+"""A whole encoder-decoder, set by hand, that translates."""

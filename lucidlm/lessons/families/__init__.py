@@ -1,0 +1,1 @@
+"""Three structures from the same blocks."""

@@ -1,0 +1,1 @@
+"""One attention head: three matrices, a scale, a mask."""

@@ -1,0 +1,1 @@
+"""One decoder layer: attention and feed-forward, each with add and norm."""

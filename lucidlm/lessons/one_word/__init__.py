@@ -1,0 +1,1 @@
+"""One word through one decoder layer, and on to the end of the sentence."""

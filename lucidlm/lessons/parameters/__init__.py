@@ -1,0 +1,1 @@
+"""Where a large model's parameters are, counted."""

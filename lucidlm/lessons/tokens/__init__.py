@@ -1,0 +1,1 @@
+"""A sentence cut into pieces by three algorithms, and pieces turned into vectors."""

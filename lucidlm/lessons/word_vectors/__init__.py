@@ -1,0 +1,1 @@
+"""Arithmetic with the vectors of words."""

@@ -1,0 +1,25 @@
+"""Sites by pattern."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from lucidlm.config import Config
+from lucidlm.errors import UnknownName
+from lucidlm.trace.aliases import resolve
+from lucidlm.trace.sites import Site, catalogue
+
+
+def matching(config: Config, pattern: str | None = None) -> list[Site]:
+    """The sites of a model whose addresses `pattern` fits (`*.pattern`), or the one of which it is
+    an alias; without a pattern all of them. Raises UnknownName with the nearest ones.
+    """
+    sites = catalogue(config)
+    if pattern is None:
+        return list(sites.values())
+    found = [site for address, site in sites.items() if fnmatchcase(address, pattern)]
+    if found:
+        return found
+    if any(sign in pattern for sign in "*?["):
+        raise UnknownName("trace.no_such_site", pattern, sites)
+    return [sites[resolve(pattern, config, sites)]]

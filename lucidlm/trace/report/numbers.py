@@ -1,0 +1,47 @@
+"""Numbers of a trace as JSON has them: six digits, infinities as strings, vectors by their first
+values.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lucidlm.errors import TraceError
+from lucidlm.reference.equations import wide
+from lucidlm.trace.operations import Doubles
+from lucidlm.trace.run import Run
+
+FIRST = 8  # values of a vector that are shown
+
+
+def short(value: float | None) -> float | str | None:
+    """About six digits; None for what is no number."""
+    if value is None or math.isnan(value):
+        return None
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+
+
+def row(run: Run, address: str, position: int) -> Doubles | None:
+    """A site at one position in float64; None where the trace was opened without its model and did
+    not keep it.
+    """
+    try:
+        return wide(run.read(address)[position])
+    except TraceError:
+        return None
+
+
+def vector(run: Run, address: str, position: int) -> dict[str, Any] | None:
+    """A vector's size, first values, and length (the root of the sum of squares)."""
+    values = row(run, address, position)
+    if values is None:
+        return None
+    return {
+        "address": address,
+        "size": values.size,
+        "first": [short(float(value)) for value in values[:FIRST]],
+        "length": short(float(np.sqrt(values @ values))),
+    }

@@ -1,0 +1,75 @@
+"""Runs of the golden pairs under a recorder: every family and shape, rows and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from engines import Pieces
+from golden import VOCAB, Golden
+
+from lucidlm.generate import GenerationSettings, SamplingSettings
+from lucidlm.trace.record import Recording, Subject, record
+from lucidlm.trace.trace import Trace
+
+DECODER = Pieces([bytes([65 + id]) for id in range(VOCAB)])
+
+
+def subject(
+    case: Golden, dtype: str = "float32", rows: Sequence[int] = (0,), lengths: Sequence[int] = (9,)
+) -> Subject:
+    """The golden input's first ids, as many rows as there are lengths."""
+    cut = list(zip(rows, lengths, strict=True))
+    sources = None
+    if case.source is not None:
+        sources = [case.source[row][: length + 1].tolist() for row, length in cut]
+    return Subject(
+        name="golden",
+        engine=case.engine(dtype),
+        config=case.checkpoint.config,
+        decoder=DECODER,
+        prompts=[case.ids[row][:length].tolist() for row, length in cut],
+        sources=sources,
+    )
+
+
+def traces(
+    case: Golden,
+    *,
+    dtype: str = "float32",
+    rows: Sequence[int] = (0,),
+    lengths: Sequence[int] = (9,),
+    new: int = 4,
+    sampling: SamplingSettings | None = None,
+    on: Subject | None = None,
+    keep: Sequence[str] = (),
+    edits: Sequence[Any] = (),
+    spill: bool = False,
+    **options: Any,
+) -> list[Trace]:
+    """Run the golden engine under a recorder."""
+    on = on or subject(case, dtype, rows, lengths)
+    settings = None
+    if case.checkpoint.config.kind != "encoder":
+        chosen = sampling or SamplingSettings()
+        settings = GenerationSettings(max_new_tokens=new, sampling=chosen, **options)
+    return record(on, settings, Recording(keep=keep, edits=edits, spill=spill))
+
+
+def trace(case: Golden, **options: Any) -> Trace:
+    return traces(case, **options)[0]
+
+
+def apart(one: Any, other: Any) -> float:
+    """The largest difference between two arrays where both are numbers, as a share of the largest
+    value; infinite cells must be the same ones.
+    """
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    assert a.shape == b.shape
+    known = ~np.isnan(a) & ~np.isnan(b)
+    assert (np.isinf(a) == np.isinf(b))[known].all()
+    both = known & np.isfinite(a)
+    if not both.any():
+        return 0.0
+    return float(np.abs(a[both] - b[both]).max() / max(np.abs(b[both]).max(), 1e-30))
