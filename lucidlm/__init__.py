@@ -9,13 +9,31 @@ if TYPE_CHECKING:
     from lucidlm.classical import NGram, WordVectors
     from lucidlm.config import Config
     from lucidlm.errors import LucidError
+    from lucidlm.trace.edits import Add, Mean, Patch, Scale, Zero
+    from lucidlm.trace.trace import Trace
 
 __version__ = "0.1.0"
-__all__ = ["Config", "LucidError", "Model", "NGram", "WordVectors", "__version__", "load"]
+__all__ = [
+    "Add",
+    "Config",
+    "LucidError",
+    "Mean",
+    "Model",
+    "NGram",
+    "Patch",
+    "Scale",
+    "Trace",
+    "WordVectors",
+    "Zero",
+    "__version__",
+    "load",
+]
 
 # Where each public name lives: imported when first asked for, so that `import lucidlm` costs
 # nothing.
 _HOMES = {
+    **dict.fromkeys(("Add", "Mean", "Patch", "Scale", "Zero"), "lucidlm.trace.edits"),
+    "Trace": "lucidlm.trace.trace",
     "Config": "lucidlm.config",
     "LucidError": "lucidlm.errors",
     "Model": "lucidlm.api",

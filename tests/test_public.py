@@ -10,8 +10,12 @@ import pytest
 
 import lucidlm
 
-NAMES = ["Config", "LucidError", "Model", "NGram", "WordVectors", "__version__", "load"]
-VERBS = {"generate", "stream", "translate", "fill", "embed"}
+NAMES = [
+    *("Add", "Config", "LucidError", "Mean", "Model", "NGram", "Patch", "Scale", "Trace"),
+    *("WordVectors", "Zero", "__version__", "load"),
+]
+VERBS = {"generate", "stream", "translate", "fill", "embed", "trace"}
+ASKED = {"explain", "verify", "why", "lens", "attribute", "heads", "surprise", "diff", "save"}
 
 
 def test_the_public_names() -> None:
@@ -38,3 +42,7 @@ def test_the_version_is_the_package_s() -> None:
 def test_the_verbs_of_a_model() -> None:
     public = {name for name, _ in inspect.getmembers(lucidlm.Model) if not name.startswith("_")}
     assert public >= VERBS
+
+
+def test_the_verbs_of_a_trace() -> None:
+    assert {name for name in dir(lucidlm.Trace) if not name.startswith("_")} >= ASKED

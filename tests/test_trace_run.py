@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import DECODER, apart, subject, trace, traces
 
+from lucidlm.classical import dog
 from lucidlm.errors import TraceError, UnknownName
 from lucidlm.generate import GenerationSettings, SamplingSettings, beam_search, generate
-from lucidlm.trace.record import Recording, record
+from lucidlm.trace.edits import Zero
+from lucidlm.trace.record import Recording, Subject, record
 from lucidlm.trace.sites import catalogue
 from lucidlm.trace.trace import Trace
 
@@ -306,3 +308,15 @@ def test_many_traces_do_not_grow_the_process() -> None:
     for _ in range(200):
         trace(case, on=on, keep=["*"])
     assert memory() - before < 8 << 20
+
+
+def test_a_model_that_counts_has_its_choices_traced() -> None:
+    model = dog.model(order=4)
+    settings = GenerationSettings(max_new_tokens=3)
+    ids = model.words.encode("我 刚才 跑步，我 现在")
+    on = Subject(name="dog", engine=model, config=None, decoder=model.words, prompts=[ids])
+    run = record(on, settings, Recording())[0]
+    assert len(run.chosen) == 3 and run["sampling.logits"].shape == (3, model.vocab_size)
+    assert run.verify().failed == 0
+    with pytest.raises(TraceError, match="no sites to edit"):
+        record(on, settings, Recording(edits=[Zero("layers.0.attention.mixed")]))

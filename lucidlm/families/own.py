@@ -6,17 +6,14 @@ set by hand to one trained here in a shape of its own. It has no counterpart els
 
 from __future__ import annotations
 
-import math
-import reprlib
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, fields, is_dataclass
 
 from lucidlm.config import Attention, Config, Rope, Stack
-from lucidlm.errors import ConfigError, nearest
-from lucidlm.families.family import COMMON, HF, Family, Rule, whole
+from lucidlm.errors import ConfigError
+from lucidlm.families.family import COMMON, HF, Family, Rule
 from lucidlm.parameters import parameters
+from lucidlm.plain import from_plain
 
 NAME = "lucidlm"
 
@@ -27,7 +24,7 @@ def read(hf: HF) -> Config:
     Raises ConfigError, naming the key, for one that is unknown, missing without a default, of the
     wrong type, or of a value that no model can have.
     """
-    config: Config = _object(Config, {k: v for k, v in hf.items() if k not in COMMON}, "")
+    config = from_plain(Config, {k: v for k, v in hf.items() if k not in COMMON}, "config.json")
     for key, value, bound in _impossible(config):
         raise ConfigError("families.bound", key=key, value=value, bound=bound)
     return config
@@ -41,61 +38,6 @@ def write(config: Config) -> HF:
 def rules(config: Config) -> tuple[Rule, ...]:
     """Each parameter is its own tensor."""
     return tuple(Rule(address, address) for address in parameters(config))
-
-
-def _object(kind: type[Any], value: object, key: str) -> Any:
-    """A dataclass from a JSON object; `key` is where the object stands."""
-    if not isinstance(value, dict):
-        raise _unknown(key, value, "{...}")
-    known, hints, found = fields(kind), get_type_hints(kind), {}
-    for name in value:
-        if name not in hints:
-            near = ", ".join(nearest(str(name), hints))
-            raise ConfigError("families.unknown_key", key=f"{key}{name}", family=NAME, nearest=near)
-    for field in known:
-        if field.name in value:
-            found[field.name] = _value(hints[field.name], value[field.name], f"{key}{field.name}")
-        elif field.default is MISSING:
-            raise ConfigError("families.missing_key", key=f"{key}{field.name}", family=NAME)
-    return kind(**found)
-
-
-def _value(kind: Any, value: object, key: str) -> Any:
-    """`value` as the type that a field of `Config` has."""
-    if NoneType in get_args(kind):
-        (inner,) = (one for one in get_args(kind) if one is not NoneType)
-        return None if value is None else _value(inner, value, key)
-    if get_origin(kind) is Literal:
-        if not isinstance(value, str) or value not in get_args(kind):
-            raise _unknown(key, value, ", ".join(get_args(kind)))
-        return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise _unknown(key, value, "[...]")
-        return tuple(_value(get_args(kind)[0], one, f"{key}[{i}]") for i, one in enumerate(value))
-    if is_dataclass(kind):
-        assert isinstance(kind, type)
-        return _object(kind, value, f"{key}.")
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise _unknown(key, value, "true, false")
-        return value
-    return whole(key, value, NAME) if kind is int else _real(key, value)
-
-
-def _real(key: str, value: object) -> float:
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(number := float(value)):
-                return number
-    except OverflowError:
-        pass  # a whole number beyond every float
-    raise ConfigError("families.finite", key=key, value=reprlib.repr(value), family=NAME)
-
-
-def _unknown(key: str, value: object, known: str) -> ConfigError:
-    shown = reprlib.repr(value)
-    return ConfigError("families.value", key=key.rstrip("."), value=shown, family=NAME, known=known)
 
 
 Breach = tuple[str, object, str]  # key, its value, and what it must be
