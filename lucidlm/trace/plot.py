@@ -99,7 +99,7 @@ def plot_lens(
         for y, row in enumerate(rows):
             for x, reading in enumerate(row.readings):
                 colour = "black" if shares[y][x] > 0.5 else "white"
-                said = reading.top[0].label if word is None else f"{reading.rank}"
+                said = _visible(reading.top[0].label) if word is None else f"{reading.rank}"
                 axes.text(x, y, pen(said), ha="center", va="center", color=colour, fontsize=8)
         tokens = [run.tokens[position] for position in found.positions]
         places = [text(f"lens.place_{row.place}", lang, layer=row.layer) for row in rows]
@@ -221,7 +221,11 @@ def _families() -> list[str]:
 
 
 def _labels(tokens: Sequence[Token], pen: _Pen) -> list[str]:
-    return [pen(f"{token.label.replace(' ', '␣') or '∅'}  {token.position}") for token in tokens]
+    return [pen(f"{_visible(token.label)}  {token.position}") for token in tokens]
+
+
+def _visible(label: str) -> str:
+    return label.replace(" ", "␣") or "∅"
 
 
 def _ticks(axes: Axes, across: Sequence[str], down: Sequence[str], turned: bool = True) -> None:

@@ -68,5 +68,5 @@ def _map(run: Run, site: Site) -> dict[str, Any] | None:
         "queries": "sources" if stack == "encoder." else "tokens",
         "keys": "sources" if stack == "encoder." or crosses else "tokens",
         "mask": getattr(operation, "mask", "full"),
-        "data": b64encode(zlib.compress(steps.tobytes(), 9)).decode("ascii"),
+        "data": b64encode(zlib.compress(steps.tobytes())).decode("ascii"),
     }
