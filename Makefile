@@ -12,7 +12,8 @@ DEVELOP   := $(VENV)/develop.stamp
 PYTEST    := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families cli-docs tokenizers
+.PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families cli-docs sites-docs lessons-docs \
+        tokenizers
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -67,6 +68,12 @@ families: $(DEVELOP) ## measure every family against transformers and write docs
 
 cli-docs: $(DEVELOP) ## write docs/cli.md from the program's own help
 	$(BIN)/python scripts/make_cli_docs.py
+
+sites-docs: $(DEVELOP) ## write docs/sites.md from the table of sites
+	$(BIN)/python scripts/make_sites_docs.py
+
+lessons-docs: $(DEVELOP) ## write docs/lessons.md, with one lesson as the terminal shows it
+	$(BIN)/python scripts/make_lessons_docs.py
 
 tokenizers: $(INSTALLED) ## train the three small vocabularies that ship with the package
 	$(BIN)/python scripts/make_tokenizers.py

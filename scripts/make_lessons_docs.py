@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lucidlm.lessons.telling import names, tell
-from lucidlm.lessons.telling import page as prose
+from lucidlm.lessons.shelf import names
+from lucidlm.lessons.shelf import page as prose
+from lucidlm.lessons.telling import tell
 from lucidlm.locale import LANGUAGES
 from lucidlm.terminal.lesson import draw_lesson
 

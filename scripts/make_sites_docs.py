@@ -20,24 +20,39 @@ DOCS = Path(__file__).parent.parent / "docs"
 PATHS = {"en": DOCS / "sites.md", "zh": DOCS / "zh" / "sites.md"}
 OTHER = {"en": "zh/sites.md", "zh": "../sites.md"}
 AXES = ("position", "dim", "head", "head_dim", "query", "key", "hidden", "word", "pretoken")
+GROUPS = (  # of rows, in the order of the computation
+    "tokenizer",
+    "embedding",
+    "layer",
+    "norm",
+    "rms",
+    "attention",
+    "head_norm",
+    "head_rms",
+    "add_norm",
+    "feedforward",
+    "head",
+    "pooler",
+    "sampling",
+)
 TEXTS = {
     "en": {
         "title": "All sites",
         "other": "中文",
-        "intro": "Every place in a computation that has a name, in all kinds of models. A model has "
-        "those of its own architecture; `lucidlm sites MODEL` lists them with their sizes. What to "
-        "do with them is in [The glass](glass.md).",
-        "letters": "In the equations p is a position, d and e are dimensions, h a head, i and j "
-        "indices inside it (j of a feed-forward: an inner unit), q a position that asks, k one that "
-        "is looked at, w and v are words of the vocabulary; x is what the site reads, W, b, `table`, "
-        "`weight` and `bias` are parameters. A term that a model does not have (a bias, a segment, "
-        "a mean under RMSNorm) drops out. Of two stacks every address begins with `encoder.` or "
-        "`decoder.`.",
+        "intro": "Every place in a computation that has a name, in all kinds of models. A model "
+        "has those of its own architecture; `lucidlm sites MODEL` lists them with their sizes. "
+        "What to do with them is in [The glass](glass.md).",
+        "letters": "In the equations p is a position, d and e are dimensions, h is a head, i and j "
+        "are places inside it (j in a feed-forward: an inner unit), q is a position that asks, k "
+        "one that is looked at, w and v are words of the vocabulary. x is what the site reads, n "
+        "how many numbers it has, m the largest of them, f the activation function, f[i] the angle "
+        "from one position to the next. W, b, `table`, `weight` and `bias` are parameters. A term "
+        "that a model does not have (a bias, a segment) drops out. With an encoder and a decoder, "
+        "the addresses of embedding, layers and final norm begin with `encoder.` or `decoder.`.",
         "axes": "Axes",
         "axis": "| axis | runs over |",
         "heads": "| noun | axes | equation | what it is |",
-        "derived": " Derived.",
-        "at": "Behind: ",
+        "at": "Under ",
         "comma": ", ",
         "colon": ": ",
         "none": "–",
@@ -68,17 +83,18 @@ TEXTS = {
     "zh": {
         "title": "全部观测点",
         "other": "English",
-        "intro": "各类模型的计算过程中，凡是有名字的地方都在这里。一个模型有哪些，由它自己的结构决定；"
-        "`lucidlm sites MODEL` 列出它们和各自的大小。怎样使用，见[玻璃](glass.md)。",
+        "intro": "各类模型的计算过程中，凡是有名字的地方都在这里。"
+        "一个模型有哪些，由它自己的结构决定；`lucidlm sites MODEL` 列出它们和各自的大小。"
+        "怎样使用，见[玻璃](glass.md)。",
         "letters": "公式中 p 是位置，d 和 e 是维度，h 是注意力头，i 和 j 是头内的下标"
-        "（前馈网络中的 j 是内部单元），q 是发问的位置，k 是被看的位置，w 和 v 是词表中的词；"
-        "x 是这个观测点读入的值，W、b、`table`、`weight` 和 `bias` 是参数。"
-        "模型没有的项（偏置、片段、RMSNorm 的均值）就不出现。"
-        "有两个堆叠的模型，每个地址都以 `encoder.` 或 `decoder.` 开头。",
+        "（前馈网络中的 j 是内部单元），q 是发问的位置，k 是被看的位置，w 和 v 是词表中的词。"
+        "x 是这个观测点读入的值，n 是其中数的个数，m 是其中最大的数，f 是激活函数，"
+        "f[i] 是每前进一个位置所转的角度。W、b、`table`、`weight` 和 `bias` 是参数。"
+        "模型没有的项（偏置、片段）就不出现。既有编码器又有解码器的模型，"
+        "嵌入、各层和最终归一化的地址以 `encoder.` 或 `decoder.` 开头。",
         "axes": "轴",
         "axis": "| 轴 | 沿着什么 |",
         "heads": "| 名称 | 轴 | 公式 | 是什么 |",
-        "derived": "（推导得出。）",
         "at": "位于：",
         "comma": "、",
         "colon": "：",
@@ -121,10 +137,10 @@ def page(lang: str) -> str:
         "\n".join([text["axis"], "| --- | --- |", *axes]),
     ]
     found = sites()
-    for group in (name for name in text if f"{name}." in " ".join(ROWS)):
+    for group in GROUPS:
         keys = [key for key in ROWS if key.partition(".")[0] == group]
-        places = sorted({place for key in keys for place, _, _ in found[key]})
-        rows = [_row(key, *sorted(found[key])[0][1:], lang) for key in keys]
+        places = sorted({place for key in keys for place, _ in found[key]})
+        rows = [_row(key, min(found[key])[1], lang) for key in keys]
         where = text["comma"].join(f"`{place}`" for place in places)
         sections += [
             f"## {text[group]}",
@@ -134,16 +150,16 @@ def page(lang: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def sites() -> dict[str, set[tuple[str, str, bool]]]:
-    """By row: every (place, noun, is derived) at which some model has it, with * for the number of a
-    layer and without the name of a stack.
+def sites() -> dict[str, set[tuple[str, str]]]:
+    """By row: every (place, noun) at which some model has it, with * for the number of a layer and
+    without the name of a stack.
     """
-    found: dict[str, set[tuple[str, str, bool]]] = {}
+    found: dict[str, set[tuple[str, str]]] = {}
     for config in _configs():
         for site in catalogue(config).values():
             general = re.sub(r"\.\d+\.", ".*.", site.address)
             place, _, noun = re.sub(r"^(encoder|decoder)\.", "", general).rpartition(".")
-            found.setdefault(site.key, set()).add((place, noun, site.derived))
+            found.setdefault(site.key, set()).add((place, noun))
     return found
 
 
@@ -160,13 +176,12 @@ def _configs() -> Iterator[Config]:
                 yield replace(config, decoder=replace(stack, attention=attention))
 
 
-def _row(key: str, noun: str, derived: bool, lang: str) -> str:
+def _row(key: str, noun: str, lang: str) -> str:
     row, text = ROWS[key], TEXTS[lang]
     axes = ", ".join(f"`{axis}`" for axis in row.axes) or text["none"]
-    words = sentence(key, lang) + (text["derived"] if derived else "")
+    words = sentence(key, lang)
     return (
-        f"| `{noun}` | {axes} | `{row.equation}` | "
-        f"**{label(key, lang)}**{text['colon']}{words} |"
+        f"| `{noun}` | {axes} | `{row.equation}` | **{label(key, lang)}**{text['colon']}{words} |"
     )
 
 

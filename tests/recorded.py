@@ -1,19 +1,27 @@
-"""Runs of the golden pairs under a recorder: every family and shape, rows and batches."""
+"""Runs of the golden pairs under a recorder: every family and shape, rows and batches. The models
+have no tokenizer; token 7 reads " w7".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from engines import Pieces
-from golden import VOCAB, Golden
+from golden import VOCAB, WIDTH, Golden, golden
 
 from lucidlm.generate import GenerationSettings, SamplingSettings
 from lucidlm.trace.record import Recording, Subject, record
 from lucidlm.trace.trace import Trace
 
-DECODER = Pieces([bytes([65 + id]) for id in range(VOCAB)])
+DECODER = Pieces([f" w{id}".encode() for id in range(VOCAB)])
+PROMPT, SOURCE = (5, 9, 33, 7, 12, 40), (8, 3, 51, 22, 6)
+SAMPLING = SamplingSettings(
+    temperature=0.8, top_k=20, top_p=0.9, min_p=0.01, seed=3, repetition_penalty=1.2
+)
 
 
 def subject(
@@ -59,6 +67,41 @@ def traces(
 
 def trace(case: Golden, **options: Any) -> Trace:
     return traces(case, **options)[0]
+
+
+def traced(
+    family: str,
+    shape: str,
+    dtype: str = "float32",
+    *,
+    ids: Sequence[int] | None = None,
+    edits: Sequence[Any] = (),
+    new: int = 3,
+    **sampling: Any,
+) -> Trace:
+    """All of the golden input (or `ids`) is read and, but by an encoder, `new` tokens written."""
+    case = golden(family, shape)
+    on = subject(case, dtype, lengths=(WIDTH,))
+    if ids is not None:
+        on = replace(on, prompts=[list(ids)])
+    return trace(case, on=on, edits=edits, new=new, sampling=SamplingSettings(**sampling))
+
+
+@cache
+def plain(family: str, shape: str, dtype: str = "float32") -> Trace:
+    """The same without edits, made once a process."""
+    return traced(family, shape, dtype)
+
+
+@cache
+def sampled(family: str, shape: str, *keep: str) -> Trace:
+    """`PROMPT` and `SOURCE` are read and, but by an encoder, three tokens drawn as `SAMPLING` has
+    it.
+    """
+    case = golden(family, shape)
+    on = subject(case)
+    on = replace(on, prompts=[PROMPT], sources=None if on.sources is None else [SOURCE])
+    return trace(case, on=on, new=3, sampling=SAMPLING, keep=keep)
 
 
 def apart(one: Any, other: Any) -> float:

@@ -168,6 +168,12 @@ def test_explain_refuses_what_names_no_number(
     assert out == "" and said in err
 
 
+def test_explain_refuses_a_depth_below_nothing(capsys: Capture) -> None:
+    assert main(["explain", PROMPT, "embedding.sum[0, 0]", "--depth", "-1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "--depth is -1" in err
+
+
 # -- verify ----------------------------------------------------------------------------------------
 
 FIELDS = {"model", "positions", "sites", "values", "max_relative", "worst_address", "failed"}
@@ -212,6 +218,7 @@ def test_trace(capsys: Capture, models: dict[str, str], kind: str) -> None:
         assert 0 <= token["entropy"] <= np.log2(model.engine.vocab_size)
     out = shown(capsys, *ask)
     assert "鱼 1/3 (E9)" in out or kind == "bert"
+    assert ("decoder layer" in " ".join(out.split())) == (kind == "marian")
     assert shown(capsys, *ask, "--lang", "zh") != out
 
 
@@ -222,7 +229,11 @@ def test_trace_writes_what_it_saw(capsys: Capture, models: dict[str, str], tmp_p
     files = ("--save", str(saved), "--html", str(page))
     found = answer(capsys, *ask, "--spill", *files, "--lang", "zh")
     assert found["files"] == [str(saved), str(page)]
-    assert page.read_text(encoding="utf-8").startswith("<!")
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("<!")
+    chosen = found["tokens"][-1]
+    for site in ("sampling.logits", "sampling.probabilities"):
+        assert f"{site}[position={chosen['position']}, word={chosen['id']}]" in written
     trace = api.load(models["llama"]).open_trace(saved)
     assert trace.is_seen("layers.1.attention.pattern") and trace.text == found["text"]
 

@@ -124,6 +124,7 @@ def test_wrapping_counts_wide_characters() -> None:
     assert columns("好a") == 3 and columns("e\u0301") == 1
     assert wrap("一二三，四五", 6) == "一二\n三，四\n五"
     assert wrap("one two three", 8) == "one two\nthree"
+    assert wrap("a: 53.9\u00a0% 一\u00a0二", 7) == "a:\n53.9\u00a0%\n一\u00a0二"
     assert "（" not in {line[-1] for line in wrap("中文中（文中文", 8).split("\n")}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from lucidlm.cli.main import main
-from lucidlm.lessons.telling import code, names, page
+from lucidlm.lessons.shelf import code, names, page
 from lucidlm.locale import LANGUAGES
 
 NAME = "attention-by-hand"
@@ -26,6 +28,17 @@ def test_the_list(capsys: pytest.CaptureFixture[str], lang: str) -> None:
     places = [out.index(f"{name} ") for name in names()]
     assert places == sorted(places)
     assert all(page(name, lang).title in out for name in names())
+
+
+def test_the_list_runs_no_lesson() -> None:
+    program = (
+        "import sys\n"
+        "from lucidlm.cli.main import main\n"
+        "assert main(['lesson']) == 0\n"
+        "assert not {'numpy', 'lucidlm.lessons.telling'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from golden import CASES, Golden, golden
+from golden import Golden, golden
+from shapes import WRITERS, marked
 
 from lucidlm.generate import GenerationSettings, beam_search, complete
 
-WRITERS = [case for case in CASES if case[0] != "bert"]
 NEW = 12
 
 
@@ -59,7 +59,7 @@ def test_greedy(family: str, shape: str) -> None:
         assert list(completion.ids) == theirs(case, row)
 
 
-@pytest.mark.parametrize(("family", "shape"), WRITERS)
+@pytest.mark.parametrize(("family", "shape"), marked(WRITERS))
 @pytest.mark.parametrize("beams", [2, 4])
 def test_beams(family: str, shape: str, beams: int) -> None:
     case = golden(family, shape)

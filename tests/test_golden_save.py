@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from golden import CASES, CLASSES, difference, golden
+from golden import CLASSES, difference, golden
 from safetensors.numpy import load_file
+from shapes import marked
 
 from lucidlm.checkpoint.load import open_checkpoint
 from lucidlm.checkpoint.save import save_checkpoint
@@ -31,7 +32,7 @@ def opened_by_them(folder: Path) -> Any:
     return model.double().eval()
 
 
-@pytest.mark.parametrize(("family", "shape"), CASES)
+@pytest.mark.parametrize(("family", "shape"), marked())
 def test_save_then_transformers_loads(family: str, shape: str, tmp_path: Path) -> None:
     case = golden(family, shape)
     held = case.checkpoint

@@ -15,7 +15,8 @@ from rich.console import Console
 from lucidlm.errors import UnknownName
 from lucidlm.lessons.kinds import Figures, Inline
 from lucidlm.lessons.page import EXPRESSION, Page, parse, spans
-from lucidlm.lessons.telling import FIELD, Told, Words, code, folder, lesson, names, page, tell
+from lucidlm.lessons.shelf import code, folder, names, page
+from lucidlm.lessons.telling import FIELD, Told, Words, lesson, tell
 from lucidlm.locale import LANGUAGES
 from lucidlm.terminal.lesson import draw_lesson
 from lucidlm.terminal.wrap import columns
@@ -42,8 +43,8 @@ def drawn(told: Told, width: int) -> str:
 
 
 def test_the_lessons_of_the_articles_are_here() -> None:
-    known = ["tokens", "word-vectors", "context", "parameters", "families"]
-    known += ["counting", "joining", "attention-by-hand"]
+    known = ["attention-by-hand", "one-head", "one-layer", "one-word", "encoder-decoder"]
+    known += ["tokens", "word-vectors", "context", "parameters", "families", "counting", "joining"]
     assert [name for name in LESSONS if name in known] == known
 
 

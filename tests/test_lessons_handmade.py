@@ -20,7 +20,8 @@ from lucidlm.lessons.encoder_decoder.lesson import sides
 from lucidlm.lessons.one_word import model as hand
 from lucidlm.lessons.one_word.lesson import at_the_slot, best_temperature, fill_slots
 from lucidlm.lessons.running import opened, watched
-from lucidlm.lessons.telling import code, tell
+from lucidlm.lessons.shelf import code
+from lucidlm.lessons.telling import tell
 from lucidlm.parameters import parameters
 from lucidlm.text.explain import explain
 from lucidlm.text.folder import load_tokenizer, save_tokenizer

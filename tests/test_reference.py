@@ -21,7 +21,8 @@ import torch
 from golden import CASES, golden, hugging_face, widened
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_golden_generate import WRITERS, Bytes, prompts
+from shapes import WRITERS, marked
+from test_golden_generate import Bytes, prompts
 from test_model_laws import configs, random_engine
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -184,7 +185,7 @@ def test_segments_are_the_models() -> None:
     assert found["embedding.segments"][0, 5].tolist() != found["embedding.segments"][0, 6].tolist()
 
 
-@pytest.mark.parametrize(("family", "shape"), WRITERS)
+@pytest.mark.parametrize(("family", "shape"), marked(WRITERS))
 def test_ids_are_the_models(family: str, shape: str) -> None:
     """Greedily and by beams, driven by the same loops."""
     case = golden(family, shape)
@@ -254,7 +255,7 @@ def test_cached_is_uncached(case: tuple[str, str], cuts: Sequence[int]) -> None:
     assert difference(np.concatenate(parts, axis=1), whole) < 1e-12
 
 
-@pytest.mark.parametrize(("family", "shape"), CASES)
+@pytest.mark.parametrize(("family", "shape"), marked())
 def test_batch_is_single(family: str, shape: str) -> None:
     engine, (rows, sources) = reference(family, shape), rows_of(family, shape)
     rows, sources = [rows[0], rows[1][:5]], sources and [sources[0], sources[1][:3]]
@@ -301,7 +302,7 @@ def test_a_step_that_failed_has_read_nothing() -> None:
     assert (engine.step([[5], [6]], ctx) == engine.step([[5], [6]], plain)).all()
 
 
-@pytest.mark.parametrize(("family", "shape"), CASES)
+@pytest.mark.parametrize(("family", "shape"), marked())
 def test_replay_of_a_part_is_the_run(family: str, shape: str) -> None:
     """Every part from its recorded input: the same values at the same sites."""
     engine, (rows, sources) = reference(family, shape), rows_of(family, shape)

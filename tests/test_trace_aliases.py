@@ -11,6 +11,7 @@ import pytest
 import torch
 from captured import Captured, capture
 from golden import CASES, MORE, golden
+from shapes import marked
 
 from lucidlm.config import Config
 from lucidlm.errors import TraceError, UnknownName
@@ -72,7 +73,7 @@ def laid_out(theirs: Any, shape: tuple[int, ...]) -> Any:
     return theirs.reshape(shape)
 
 
-@pytest.mark.parametrize(("family", "shape"), EVERY)
+@pytest.mark.parametrize(("family", "shape"), marked(EVERY))
 def test_a_module_path_is_what_the_module_puts_out(family: str, shape: str) -> None:
     run, values = captured(family, shape), their_values(family, shape)
     compared = 0
@@ -89,7 +90,7 @@ def test_a_module_path_is_what_the_module_puts_out(family: str, shape: str) -> N
     assert compared > 10 * len(run.config.stacks)
 
 
-@pytest.mark.parametrize(("family", "shape"), EVERY)
+@pytest.mark.parametrize(("family", "shape"), marked(EVERY))
 def test_every_module_with_parameters_has_an_address(family: str, shape: str) -> None:
     pair = golden(family, shape)
     config = pair.checkpoint.config
@@ -104,7 +105,7 @@ def test_every_module_with_parameters_has_an_address(family: str, shape: str) ->
     assert missing == (expected | {"embed_tokens"} if scaled else expected)
 
 
-@pytest.mark.parametrize(("family", "shape"), EVERY)
+@pytest.mark.parametrize(("family", "shape"), marked(EVERY))
 def test_a_parameter_name_is_that_parameter(family: str, shape: str) -> None:
     pair = golden(family, shape)
     engine, config = pair.engine("float64"), pair.checkpoint.config
@@ -153,7 +154,7 @@ def close(left: Any, right: Any) -> None:
 DECODERS = [(f, s) for f, s in EVERY if f in ("gpt2", "llama", "gemma")]
 
 
-@pytest.mark.parametrize(("family", "shape"), DECODERS)
+@pytest.mark.parametrize(("family", "shape"), marked(DECODERS))
 def test_hooks_of_a_decoder_mean_what_they_mean_there(family: str, shape: str) -> None:
     run = captured(family, shape)
     stack = run.config.decoder
@@ -274,7 +275,7 @@ def test_hooks_of_two_stacks(family: str, shape: str) -> None:
 # -- names that are none ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "shape"), EVERY)
+@pytest.mark.parametrize(("family", "shape"), marked(EVERY))
 def test_our_own_names_pass_through(family: str, shape: str) -> None:
     config = golden(family, shape).checkpoint.config
     for name in known(config):

@@ -8,18 +8,18 @@ from functools import cache
 import numpy as np
 import pytest
 from golden import CASES, golden
-from traced import Letters, plain, traced
+from recorded import DECODER, plain, traced
+from shapes import WITH_HEAD, config, marked
 
 from lucidlm.errors import TraceError
 from lucidlm.trace.attribution import Attribution, attribute
 from lucidlm.trace.edits import Add, Edit, Scale, Zero
 from lucidlm.trace.trace import Trace
 
-WITH_HEAD = [case for case in CASES if golden(*case).checkpoint.config.head is not None]
 LINEAR = [
     case
     for case in WITH_HEAD
-    if golden(*case).checkpoint.config.head.transform is None  # type: ignore[union-attr]
+    if config(case).head.transform is None  # type: ignore[union-attr]
 ]
 DTYPES = {"float64": 1e-10, "float32": 1e-4}
 
@@ -28,7 +28,7 @@ def size(found: Attribution) -> float:
     return sum(abs(part.value) for part in found.parts)
 
 
-@pytest.mark.parametrize(("family", "shape"), LINEAR)
+@pytest.mark.parametrize(("family", "shape"), marked(LINEAR))
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES.items())
 def test_the_parts_sum_to_the_logit(family: str, shape: str, dtype: str, tolerance: float) -> None:
     run = plain(family, shape, dtype)
@@ -39,7 +39,7 @@ def test_the_parts_sum_to_the_logit(family: str, shape: str, dtype: str, toleran
         assert found.total == math.fsum(value for _, value in found.parts)
 
 
-@pytest.mark.parametrize(("family", "shape"), LINEAR)
+@pytest.mark.parametrize(("family", "shape"), marked(LINEAR))
 def test_heads_and_sources_sum_to_the_same(family: str, shape: str) -> None:
     run = plain(family, shape, "float64")
     whole = attribute(run)
@@ -61,7 +61,7 @@ def test_heads_and_sources_sum_to_the_same(family: str, shape: str) -> None:
     assert len(heads.by_word) == heads.position + 1
 
 
-@pytest.mark.parametrize(("family", "shape"), LINEAR)
+@pytest.mark.parametrize(("family", "shape"), marked(LINEAR))
 def test_a_part_is_what_the_logit_loses_without_it(family: str, shape: str) -> None:
     """With the norms' scales held, the way from a part to the logit is linear: measured as the
     difference quotient of the equations that stand in the catalogue.
@@ -127,7 +127,7 @@ class Rebuilt:
         return y + self.run.weight(f"{at}.bias") if f"{at}.mean" in catalogue else y
 
 
-@pytest.mark.parametrize(("family", "shape"), LINEAR)
+@pytest.mark.parametrize(("family", "shape"), marked(LINEAR))
 def test_what_an_edit_writes_is_a_part_of_its_own(family: str, shape: str) -> None:
     run = plain(family, shape, "float64")
     at = "decoder." if run.sources else ""
@@ -173,7 +173,7 @@ def test_defaults_and_names() -> None:
     assert (found.position, found.id) == (len(run.ids) - 2, run.ids[-1])
     middle = attribute(run, position=4)
     assert middle.id == run.ids[5]
-    assert attribute(run, Letters().bytes_of(run.ids[5]).decode("latin-1"), 4).id == run.ids[5]
+    assert attribute(run, DECODER.bytes_of(run.ids[5]).decode("latin-1"), 4).id == run.ids[5]
     assert attribute(run, position=-1).position == run.length - 1
     assert run.length == len(run.ids) - 1
     json = found.to_json()

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,8 @@ import tiny
 from golden import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import SOURCE, run
+from recorded import SOURCE, sampled
+from shapes import config, marked
 
 import lucidlm
 from lucidlm.errors import LucidError, TraceError, UnknownName
@@ -28,8 +29,9 @@ from lucidlm.locale import LANGUAGES
 from lucidlm.trace.edits import Zero
 from lucidlm.trace.explain import explain
 from lucidlm.trace.operations import cell
+from lucidlm.trace.operations.base import Kind
 from lucidlm.trace.rows import ROWS
-from lucidlm.trace.sites import Site
+from lucidlm.trace.sites import Site, catalogue
 from lucidlm.trace.trace import Trace
 from lucidlm.trace.words import label, sentence
 
@@ -42,9 +44,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 # -- every kind of number --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "shape"), CASES)
+@pytest.mark.parametrize(("family", "shape"), marked())
 def test_a_cell_of_every_site_of_every_family(family: str, shape: str, tmp_path: Path) -> None:
-    trace, numbers = run(family, shape), random.Random(f"{family} {shape}")
+    trace, numbers = sampled(family, shape), random.Random(f"{family} {shape}")
     for site in some_sites(trace, numbers):
         array = np.asarray(trace.read(site.address))
         place = [numbers.randrange(size) for size in array.shape]
@@ -64,6 +66,40 @@ def test_a_cell_of_every_site_of_every_family(family: str, shape: str, tmp_path:
         found.save_operands(file)
         printed = done(found.program(file))
         assert printed == pytest.approx(found.total, rel=1e-12, abs=1e-300, nan_ok=True), address
+
+
+def test_there_is_no_other_kind() -> None:
+    """The sites of all families, each of which is explained above, are of every kind there is."""
+    sites = [site for shape in CASES for site in catalogue(config(shape)).values()]
+    assert {site.operation.kind for site in sites} == set(get_args(Kind))
+
+
+WHOLE = {
+    ("bart", "marian"): {"sinusoid", "copy", "unary", "weighted_sum", "gain", "mean"},
+    ("bert", "both"): {"lookup", "add", "dot", "scale_and_mask", "softmax", "normalize"},
+    ("llama", "qwen3"): {"multiply", "rotate", "scale", "sample"},
+    ("t5", "v1.1"): {"bias_table"},
+}
+
+
+@pytest.mark.slow
+def test_every_cell_of_a_site_of_every_kind() -> None:
+    """The whole site, cell by cell, is what was recorded."""
+    assert set().union(*WHOLE.values()) == set(get_args(Kind)) - {"tokenize"}
+    for (family, shape), kinds in WHOLE.items():
+        trace, left = sampled(family, shape), set(kinds)
+        for site in trace.catalogue.values():
+            if site.operation.kind not in left:
+                continue
+            left.discard(site.operation.kind)
+            array = np.asarray(trace.read(site.address))
+            start = trace.start(site.address)
+            for place in np.ndindex(array.shape):
+                at = (place[0] + start, *place[1:])
+                found = explain(trace, cell(site.address, *zip(site.axes, at, strict=True)))
+                assert found.agrees, found.address
+                assert found.value == array[place] or found.value != found.value
+        assert not left, (family, shape)
 
 
 def some_sites(trace: Trace, numbers: random.Random) -> list[Site]:
@@ -98,7 +134,7 @@ def done(program: str) -> float:
 
 
 def test_captured_values_are_explained_like_recomputed_ones() -> None:
-    live, again = run("llama", "qwen3", "*"), run("llama", "qwen3")
+    live, again = sampled("llama", "qwen3", "*"), sampled("llama", "qwen3")
     address = "layers.1.attention.pattern[head=1, query=7, key=2]"
     assert explain(live, address).seen and not explain(again, address).seen
     assert explain(live, address).value == pytest.approx(explain(again, address).value, rel=1e-5)
@@ -106,7 +142,7 @@ def test_captured_values_are_explained_like_recomputed_ones() -> None:
 
 def test_what_the_run_had_no_need_of_is_said() -> None:
     """A cached run multiplies no query by a key that was not there yet."""
-    found = explain(run("llama", "qwen3", "*"), "layers.0.attention.products[0, 2, 7]")
+    found = explain(sampled("llama", "qwen3", "*"), "layers.0.attention.products[0, 2, 7]")
     assert found.value != found.value and found.agrees
     assert all(found.note(lang) for lang in LANGUAGES)
     json.dumps(found.to_json(), allow_nan=False)
@@ -116,7 +152,7 @@ def test_what_the_run_had_no_need_of_is_said() -> None:
     ("family", "shape"), [CASES[2], CASES[5], CASES[13], ("gemma", "local and global")]
 )
 def test_the_way_down_ends_at_weights_and_ids(family: str, shape: str) -> None:
-    trace = run(family, shape)
+    trace = sampled(family, shape)
     last = "head.logits" if "head.logits" in trace.catalogue else list(trace.catalogue)[-1]
     address = f"{last}[{', '.join('1' for _ in trace.site(last).axes)}]"
     found = explain(trace, address, depth=200, breadth=1)
@@ -132,7 +168,7 @@ def test_the_way_down_ends_at_weights_and_ids(family: str, shape: str) -> None:
 
 
 def test_a_parameter_and_an_id_say_what_they_are() -> None:
-    trace = run("bart", "marian")
+    trace = sampled("bart", "marian")
     weight = explain(trace, "decoder.layers.1.cross_attention.query.weight[out=3, in=-1]")
     table = trace.weight("decoder.layers.1.cross_attention.query.weight")
     assert weight.value == table[3, -1] and weight.agrees and weight.cell.kind == "parameter"
@@ -162,7 +198,7 @@ def test_every_row_has_words_and_a_label() -> None:
     ],
 )
 def test_addresses_are_put_into_one_form(address: str, canonical: str) -> None:
-    found = explain(run("llama", "llama 2"), address)
+    found = explain(sampled("llama", "llama 2"), address)
     assert found.address == canonical
     assert isinstance(
         found.value, {"id": int, "kept": bool}.get(canonical[9:].split("[")[0], float)
@@ -187,32 +223,32 @@ def test_addresses_are_put_into_one_form(address: str, canonical: str) -> None:
 )
 def test_what_names_no_number_is_refused(address: str, key: str, said: str) -> None:
     with pytest.raises(TraceError) as caught:
-        explain(run("llama", "llama 2"), address)
+        explain(sampled("llama", "llama 2"), address)
     assert caught.value.key == key and said in str(caught.value)
     assert caught.value.message("zh")
 
 
 def test_an_unknown_site_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"layers\.0\.attention\.pattern"):
-        explain(run("llama", "llama 2"), "layers.0.attention.patern[0, 0, 0]")
+        explain(sampled("llama", "llama 2"), "layers.0.attention.patern[0, 0, 0]")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text("layers.0attention[]=:,-1 positndm", max_size=40))
 def test_no_text_gives_another_error(text: str) -> None:
     with contextlib.suppress(LucidError):
-        explain(run("llama", "llama 2"), text)
+        explain(sampled("llama", "llama 2"), text)
 
 
 def test_operands_that_cannot_be_written(tmp_path: Path) -> None:
-    found = explain(run("llama", "llama 2"), "layers.0.residual_in[1, 1]")
+    found = explain(sampled("llama", "llama 2"), "layers.0.residual_in[1, 1]")
     with pytest.raises(TraceError) as caught:
         found.save_operands(tmp_path / "none" / "x.npz")
     assert caught.value.key == "trace.cannot_write" and not list(tmp_path.iterdir())
 
 
 def test_the_script_needs_numpy_alone(tmp_path: Path) -> None:
-    found = explain(run("llama", "llama 2"), "layers.1.feedforward.output[3, 5]")
+    found = explain(sampled("llama", "llama 2"), "layers.1.feedforward.output[3, 5]")
     found.save_operands(tmp_path / "x.npz")
     program = found.program(tmp_path / "x.npz")
     assert "lucidlm" not in program and found.address in program

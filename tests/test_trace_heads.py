@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from golden import CASES, golden
-from traced import plain, traced
+from recorded import plain, traced
 
 from lucidlm.errors import TraceError
 from lucidlm.locale import LANGUAGES

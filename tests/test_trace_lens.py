@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from golden import CASES, golden
-from traced import plain
+from recorded import plain
+from shapes import WITH_HEAD, marked
 
 from lucidlm.errors import TraceError
 from lucidlm.trace import predictions
 from lucidlm.trace.lens import lens, lens_logits, lens_sites
 
-WITH_HEAD = [case for case in CASES if golden(*case).checkpoint.config.head is not None]
 FIRST = list({family: (family, shape) for family, shape in reversed(WITH_HEAD)}.values())
 
 
@@ -22,11 +22,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-@pytest.mark.parametrize(("family", "shape"), WITH_HEAD)
+@pytest.mark.parametrize(("family", "shape"), marked(WITH_HEAD))
 def test_the_last_row_is_the_models_own_answer(family: str, shape: str) -> None:
     run = plain(family, shape)
     positions = range(run.length)
-    ours = lens_logits(run, lens_sites(run)[-1], positions)
+    ours = np.stack(list(lens_logits(run, lens_sites(run)[-1:], positions)))
     own = run["head.logits"]
     assert np.abs(ours - own).max() <= 1e-5 * np.abs(own).max()
 
@@ -44,7 +44,7 @@ def test_every_row_against_one_made_by_hand(family: str, shape: str) -> None:
     found = lens(run, word, [position], top=3)
     assert {row.place for row in found.rows} >= {"attention", "feedforward"}
     for row in found.rows:
-        share = softmax(lens_logits(slow, row.address, [position])[0])
+        share = softmax(next(lens_logits(slow, [row.address], [position])))
         (reading,) = row.readings
         assert reading.probability == pytest.approx(share[word], rel=1e-8)
         assert reading.rank == 1 + int((share > share[word]).sum())

@@ -33,8 +33,8 @@ from lucidlm.trace.operations import (
     Unary,
     Worked,
 )
+from lucidlm.trace.rounding import epsilon, rounded
 from lucidlm.trace.sites import Site
-from lucidlm.trace.verify import epsilon, rounded
 
 KINDS = (
     *(Lookup, Sinusoid, BiasTable, Copy, Add, Multiply, Unary),
@@ -152,10 +152,18 @@ def test_a_cell_taken_apart_is_the_cell(case: tuple[str, str], dtype: str) -> No
             assert worked.total == pytest.approx(made.value[place], rel=1e-13, abs=close)
             error = abs(worked.total - float(was[place]))
             assert error <= ROUNDINGS * epsilon(dtype) * size, site.address
+            if made.magnitude is not None:
+                assert own_magnitude(worked) == pytest.approx(size, rel=1e-9), site.address
             terms_make_the_cell(worked, site, close)
             factors_stand_where_they_say(worked, site, run)
             the_program_makes_it(worked)
             the_equation_holds(worked, size)
+
+
+def own_magnitude(worked: Worked) -> float:
+    if worked.magnitude is not None:
+        return worked.magnitude
+    return float(np.abs(worked.terms.values).sum())
 
 
 def terms_make_the_cell(worked: Worked, site: Site, close: float) -> None:

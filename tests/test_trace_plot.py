@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from traced import plain
+from recorded import plain
 
 import lucidlm
 from lucidlm.errors import MissingExtra, TraceError

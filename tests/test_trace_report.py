@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from golden import CASES
-from traced import plain
+from recorded import plain
 
 import lucidlm
 from lucidlm.errors import LucidError, TraceError

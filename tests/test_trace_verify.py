@@ -21,13 +21,15 @@ from lucidlm.engine import ForwardContext
 from lucidlm.errors import UnknownName
 from lucidlm.generate.settings import GenerationSettings, SamplingSettings
 from lucidlm.trace.edits import Add, Scale, Zero
+from lucidlm.trace.explain import explain
 from lucidlm.trace.record import Recording, Subject, record
+from lucidlm.trace.rounding import epsilon, rounded
 from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.run import Header, Run, Token
 from lucidlm.trace.sites import catalogue
 from lucidlm.trace.tokenized import Tokenized
 from lucidlm.trace.trace import Trace
-from lucidlm.trace.verify import epsilon, rounded, verify
+from lucidlm.trace.verify import verify
 
 ALL = [*CASES, *MORE]
 PLAIN = ("llama", "smollm")
@@ -287,6 +289,21 @@ def test_a_number_that_is_none_is_the_worst(value: float) -> None:
     said = found.to_json()
     assert (said["max_relative"], said["failed"]) == (None, found.failed)
     json.dumps(said, allow_nan=False)
+
+
+def test_a_wrong_score_is_found_in_a_row_that_hides_others() -> None:
+    """Also where the score was seen and the products are recomputed."""
+    trace = run(PLAIN, recording=Recording(keep=("*.scores",)))
+    address, index = "layers.0.attention.scores", (1, 8, 3)
+    values = {at: trace.read(at) for at in trace.backing.addresses}
+    values[address] = values[address].copy()
+    assert np.isinf(values[address][1, 8, 9])
+    values[address][index] += 1.0
+    wrong = replace(trace, backing=Kept(values))
+    found = verify(wrong, [address])
+    assert (found.failed, found.worst_address) == (1, spelled(trace, address, index))
+    assert not explain(wrong, found.worst_address).agrees
+    assert explain(wrong, spelled(trace, address, (1, 8, 4))).agrees
 
 
 def test_a_product_that_no_pass_computed_is_not_missed() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from golden import golden
-from runs import run
+from recorded import sampled
 
 import lucidlm
 from lucidlm.errors import TraceError
@@ -42,7 +42,7 @@ def theirs(family: str, shape: str, ids: list[int], source: list[int] | None, at
 def test_leaving_a_word_out_is_what_hugging_face_makes_of_the_shorter_text(
     family: str, shape: str
 ) -> None:
-    trace = run(family, shape)
+    trace = sampled(family, shape)
     reads = family == "bert"
     found = why(trace, position=3 if reads else None)
     ids = list(trace.ids) if reads else list(trace.ids)[: found.position]
@@ -63,7 +63,7 @@ def test_leaving_a_word_out_is_what_hugging_face_makes_of_the_shorter_text(
 
 @pytest.mark.parametrize(("family", "shape"), [("llama", "llama 2"), ("bart", "marian")])
 def test_what_the_layers_wrote_adds_up_to_the_logit(family: str, shape: str) -> None:
-    trace = run(family, shape)
+    trace = sampled(family, shape)
     found = why(trace, position=7)
     assert found.no_layers is None
     assert sum(share.value for share in found.shares) == pytest.approx(found.logit, abs=1e-4)
@@ -112,8 +112,8 @@ def test_of_many_words_those_that_attention_looks_at_most(model: Any) -> None:
 
 def test_why_there_is_nothing_to_say(model: Any) -> None:
     with pytest.raises(TraceError, match="vectors"):
-        why(run("bert", "sentence encoder"), position=1)
+        why(sampled("bert", "sentence encoder"), position=1)
     with pytest.raises(TraceError, match="position"):
-        why(run("bert", "masked words"))
+        why(sampled("bert", "masked words"))
     edited = model.trace("The cat", edits=[Zero("layers.0.attention.mixed[head=1]")])
     assert why(edited).no_words is not None and why(edited).words("zh")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lucidlm.trace.why import Why
 
 ASKED_WHY = ("head.logits", "sampling.probabilities")  # sites whose cells are about one word
+EXPLAINED = 8  # chosen words whose arithmetic is in a report
 VERIFIED = 4  # tokens written unless told otherwise, so that steps with a cache are looked at too
 
 MaxNewTokens = Annotated[
@@ -82,7 +83,7 @@ def trace(
     if save is not None:
         found.save(Path(save).expanduser())
     if html is not None:
-        found.write_html(Path(html).expanduser(), lang=session.lang)
+        found.write_html(Path(html).expanduser(), explain=choices(found), lang=session.lang)
     files = [name for name in (save, html) if name is not None]
     seen = look_at(found)
     if as_json:
@@ -153,6 +154,8 @@ def explain(
 ) -> None:
     """Say where one number came from."""
     session: Session = ctx.obj
+    if depth < 0:
+        raise LucidError("cli.bad_depth", value=depth)
     settings = o.chosen(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
@@ -235,6 +238,20 @@ def _sight(sampled: Sampled) -> Sight:
 
     share = sampled.probability
     return Sight(share, -math.log2(share), float(entropy(log_softmax(sampled.logits))))
+
+
+def choices(trace: Trace) -> list[str]:
+    """The numbers that a report explains: the logit and the probability of the first words that the
+    model chose.
+    """
+    from lucidlm.trace.operations import cell
+
+    sites = ("sampling.logits", "sampling.probabilities")
+    return [
+        cell(site, ("position", position), ("word", trace.ids[position]))
+        for position in trace.chosen[:EXPLAINED]
+        for site in sites
+    ]
 
 
 def trace_json(seen: Traced, prompt: str) -> dict[str, Any]:

@@ -20,22 +20,24 @@ def lesson(
 ) -> None:
     """List the lessons, or take one."""
     session: Session = ctx.obj
-    from lucidlm.lessons import telling
+    from lucidlm.lessons import shelf
 
     if name is None:
         if code:
             raise LucidError("lessons.code_needs_name")
         show_list(session, as_json)
     elif code:
-        script = telling.code(name)
+        script = shelf.code(name)
         if as_json:
             session.answer({"name": name, "code": script})
         else:
             sys.stdout.write(script)
     else:
-        telling.folder(name)  # a wrong name is said at once
+        shelf.folder(name)  # a wrong name is said at once
         with session.busy(session.say("lessons.computing")):
-            told = telling.tell(name, session.lang)
+            from lucidlm.lessons.telling import tell
+
+            told = tell(name, session.lang)
         if as_json:
             session.answer(told.to_json())
             return
@@ -46,12 +48,12 @@ def lesson(
 
 def show_list(session: Session, as_json: bool) -> None:
     """Every lesson's name and title, in the order to take them."""
-    from lucidlm.lessons.telling import names, page
+    from lucidlm.lessons.shelf import names, page
 
     lessons = [(name, page(name, session.lang).title) for name in names()]
     if as_json:
         session.answer([{"name": name, "title": title} for name, title in lessons])
         return
-    from lucidlm.terminal.lesson import draw_list
+    from lucidlm.terminal.lists import draw_lessons
 
-    draw_list(session.out, session.say("lessons.how_to_take"), lessons)
+    draw_lessons(session.out, session.say, lessons)

@@ -1,8 +1,4 @@
-"""Lessons found and run: `tell("attention-by-hand", "zh")` computes its values and binds them to
-its prose.
-
-A lesson is a folder here: `lesson.py` (a `LESSON`), `en.md`, `zh.md` and `code.py`.
-"""
+"""Lessons run: `tell("attention-by-hand", "zh")` computes values and binds them to the prose."""
 
 from __future__ import annotations
 
@@ -10,18 +6,15 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lucidlm.checkpoint.catalogue import find, is_pulled
-from lucidlm.errors import MissingExtra, UnknownName
+from lucidlm.errors import MissingExtra
 from lucidlm.lessons.kinds import Block, Figure, Figures, Inline, Value, inline, plain
-from lucidlm.lessons.page import EXPRESSION, Beat, Kind, Page, Style, parse, spans, whole
+from lucidlm.lessons.page import EXPRESSION, Beat, Kind, Style, spans, whole
+from lucidlm.lessons.shelf import module, page
 from lucidlm.locale import text
 
-HERE = Path(__file__).parent
-PACKAGE = __name__.rpartition(".")[0]
 FIELD = re.compile(r"\{([a-z][a-z0-9_]*)(?::([^{}]+))?\}")
 
 Values = Mapping[str, Value]
@@ -36,8 +29,10 @@ class Words:
 
     def __call__(self, key: str, /, **values: Inline) -> str:
         """The term `key`, its fields `{name}` or `{name:.3f}` filled in."""
-        term = self.terms[key]
-        return FIELD.sub(lambda found: inline(values[found[1]], found[2] or ""), term)
+        comma = text("lessons.comma", self.lang)
+        return FIELD.sub(
+            lambda found: inline(values[found[1]], found[2] or "", comma), self.terms[key]
+        )
 
 
 @dataclass(frozen=True)
@@ -50,11 +45,10 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What `lesson.py` says: its place in the list, the article's own figures (names in the prose:
-    `article.NAME`), what is computed, and by beat what needs a model.
+    """What `lesson.py` says: what is computed, the article's own figures (names in the prose:
+    `article.NAME`), and by beat what needs a model.
     """
 
-    order: int
     values: Callable[[Words], Values]
     article: Mapping[str, Inline] = field(default_factory=dict)
     needs: Mapping[str, Needs] = field(default_factory=dict)
@@ -125,33 +119,10 @@ class Told:
         }
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """Every lesson, in the order to take them."""
-    return tuple(sorted(_folders(), key=lambda name: (lesson(name).order, name)))
-
-
 def lesson(name: str) -> Lesson:
     """What the lesson called `name` computes."""
-    found: Lesson = importlib.import_module(f"{PACKAGE}.{folder(name).name}.lesson").LESSON
+    found: Lesson = importlib.import_module(f"{module(name)}.lesson").LESSON
     return found
-
-
-def page(name: str, lang: str) -> Page:
-    """A lesson's prose."""
-    return parse((folder(name) / f"{lang}.md").read_text(encoding="utf-8"))
-
-
-def code(name: str) -> str:
-    """The script that goes with a lesson."""
-    return (folder(name) / "code.py").read_text(encoding="utf-8")
-
-
-def folder(name: str) -> Path:
-    """Where a lesson lies. Raises UnknownName with the nearest ones."""
-    if name not in _folders():
-        raise UnknownName("lessons.unknown", name, names())
-    return HERE / _folders()[name]
 
 
 def tell(name: str, lang: str) -> Told:
@@ -223,10 +194,3 @@ def _headed(values: Values, lang: str) -> Values:
         name: replace(value, heads=heads) if isinstance(value, Figures) else value
         for name, value in values.items()
     }
-
-
-@cache
-def _folders() -> dict[str, str]:
-    """Lessons by name, and their folders."""
-    found = (path.parent.name for path in HERE.glob("*/lesson.py"))
-    return {folder.replace("_", "-"): folder for folder in found}

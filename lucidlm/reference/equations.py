@@ -7,7 +7,7 @@ in; what comes out is float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Numbers = NDArray[np.floating[Any]]
 
-WIDENED_ROWS = 8192  # of a matrix at a time: a vocabulary's is large in float64
+WIDENED = 1 << 17  # values of a matrix at a time: in float64 they fit into a processor's cache
 
 
 def wide(x: ArrayLike) -> Doubles:
@@ -30,10 +30,15 @@ def wide(x: ArrayLike) -> Doubles:
 def linear(x: Numbers, weight: Numbers, bias: Numbers | None = None) -> Doubles:
     """y[..., o] = sum_i x[..., i] W[o, i] + b[o]"""
     x, y = wide(x), np.empty((*x.shape[:-1], len(weight)))
-    for start in range(0, len(weight), WIDENED_ROWS):
-        rows = slice(start, start + WIDENED_ROWS)
+    for rows in blocks(weight):
         y[..., rows] = x @ wide(weight[rows]).T
     return y if bias is None else y + wide(bias)
+
+
+def blocks(weight: Numbers) -> Iterator[slice]:
+    """Rows of a matrix to widen together: a vocabulary's is large."""
+    count = max(1, WIDENED // weight.shape[1])
+    return (slice(start, start + count) for start in range(0, len(weight), count))
 
 
 def mean(x: Numbers) -> Doubles:

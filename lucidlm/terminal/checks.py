@@ -38,7 +38,9 @@ def draw_report(console: Console, say: Say, report: Report) -> None:
     wrong = [verdict.function for verdict in report.verdicts if not verdict.is_fine]
     console.print()
     if wrong:
-        paragraph(console, say("check.some_wrong", names=", ".join(wrong)), style="bold")
+        paragraph(
+            console, say("check.some_wrong", names=say("lessons.comma").join(wrong)), style="bold"
+        )
     elif all(verdict.status == "right" for verdict in report.verdicts):
         console.print(Text(say("check.all_right"), style="bold green"))
 

@@ -97,7 +97,8 @@ class _Card:
             rows.append((number(rest.sum, self.lang), [Text(others, style="dim")]))
         width = max((len(value) for value, _ in rows), default=0)
         for value, factors in rows:
-            start, joint = Text(f"  {value:>{width}}", style="green"), Text("  = ", style="dim")
+            start = Text(f"  {value:>{width}}", style="green")
+            joint = Text("  = " if len(factors) > 1 else "  ", style="dim")
             whole_line = Text(" · ", style="dim").join(factors)
             room = self.console.width - self.indent - width - 6
             for part in [whole_line] if whole_line.cell_len <= room else factors:
@@ -105,12 +106,15 @@ class _Card:
                 start, joint = Text(" " * (width + 2)), Text("  · ", style="dim")
 
     def made(self, term: TermOf) -> list[Text]:
-        """Each factor: its value, and where it was read; a single one has the term's own value."""
-        if len(term.factors) == 1 and (address := term.factors[0][0]):
+        """Each factor: its value, and where it was read; a single one has the term's own value, and
+        a bare 1 changes nothing.
+        """
+        factors = [(address, value) for address, value in term.factors if address or value != 1]
+        if len(factors) == 1 and (address := factors[0][0]):
             return [Text(self.say("glass.from", address=address), style="dim")]
         return [
             Text(number(value, self.lang)).append(f"  {address}" if address else "", style="dim")
-            for address, value in term.factors
+            for address, value in factors
         ]
 
     def verdict(self, found: Explanation) -> None:

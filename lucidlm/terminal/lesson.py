@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lucidlm.lessons.kinds import Bars, Block, Figures, Flow, Matrix, Pieces, Table
 from lucidlm.lessons.telling import Passage, Told
-from lucidlm.terminal.show import bar, columns, harmless, labelled, paragraph, percent
+from lucidlm.terminal.show import bar, columns, harmless, labelled, percent
 from lucidlm.terminal.wrap import columns as wide
 from lucidlm.terminal.wrap import wrap
 
@@ -41,16 +41,6 @@ def draw_lesson(console: Console, told: Told) -> None:
             if not (before is not None and before.kind == passage.kind == "item"):
                 console.print()
             _passage(console, passage)
-
-
-def draw_list(console: Console, how: str, lessons: Sequence[tuple[str, str]]) -> None:
-    """Names and titles, and how to take one."""
-    table = columns("", "")
-    for name, title in lessons:
-        table.add_row(Text(name, style="bold"), title)
-    console.print(table)
-    console.print()
-    paragraph(console, how, style="dim")
 
 
 def _passage(console: Console, passage: Passage) -> None:
@@ -101,10 +91,7 @@ def _block(block: Block, width: int) -> Iterator[RenderableType]:
         case Pieces():
             for name, pieces in block.rows:
                 yield Text(name, style="dim").append(f"  ({len(pieces)})")
-                line = Text("  ")
-                for at, piece in enumerate(pieces):
-                    line.append(" │ " if at else "", style="dim").append(labelled(piece), "green")
-                yield line
+                yield Padding.indent(_pieces(pieces, width - 2 * INDENT), INDENT)
         case Flow():
             for name, shape in block.stages:
                 yield Text(f"[ {name} ]", style="bold")
@@ -112,6 +99,21 @@ def _block(block: Block, width: int) -> Iterator[RenderableType]:
                     yield Text("   ↓  ", style="dim").append(shape, style="cyan")
         case Figures():
             yield _figures(block, width)
+
+
+def _pieces(pieces: Sequence[str], width: int) -> Text:
+    """Pieces with lines between them; no piece is broken where it fits on a line."""
+    drawn, at = Text(), 0
+    for piece in map(labelled, pieces):
+        if at and at + wide(f" │ {piece} │") > width:
+            drawn.append(" │\n", style="dim")
+            at = 0
+        elif at:
+            drawn.append(" │ ", style="dim")
+            at += 3
+        drawn.append(piece, style="green")
+        at += wide(piece)
+    return drawn
 
 
 def _matrix(matrix: Matrix) -> RenderableType:

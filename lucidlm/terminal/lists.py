@@ -1,4 +1,6 @@
-"""Tables of one kind of thing: models, neighbours of a word, words for a blank, a score."""
+"""Tables of one kind of thing: models, lessons, neighbours of a word, words for a blank, a
+score.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +50,16 @@ def draw_presets(console: Console, say: Say, sizes: Mapping[str, int]) -> None:
             Text(name, style="bold"), whole(parameters), Text(short(parameters), style="dim")
         )
     console.print(table)
+
+
+def draw_lessons(console: Console, say: Say, lessons: Sequence[tuple[str, str]]) -> None:
+    """Names and titles, and how to take one."""
+    table = columns("", "")
+    for name, title in lessons:
+        table.add_row(Text(name, style="bold"), title)
+    console.print(table)
+    console.print()
+    paragraph(console, say("lessons.how_to_take"), style="dim")
 
 
 def draw_blanks(console: Console, say: Say, text: str, blanks: Sequence[Blank]) -> None:

@@ -126,7 +126,10 @@ def columns(*headings: str, right: Sequence[int] = ()) -> Table:
         header_style="dim",
     )
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if at in right else "left", overflow="fold")
+        if at in right:
+            table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
+        else:
+            table.add_column(heading, overflow="fold")
     return table
 
 

@@ -112,7 +112,7 @@ def _draw_heads(console: Console, say: Say, heads: Sequence[HeadReport], lang: s
         if not tagged:
             continue
         some = say("glass.comma").join(
-            say("glass.head", layer=one.layer, head=one.head, score=f"{score(one, tag):.2f}")
+            say(_named(one.address), layer=one.layer, head=one.head, score=f"{score(one, tag):.2f}")
             for one in tagged[:HEADS]
         )
         if len(tagged) > HEADS:
@@ -120,6 +120,12 @@ def _draw_heads(console: Console, say: Say, heads: Sequence[HeadReport], lang: s
         line = say("glass.tagged", tag=tag_words(tag, lang), heads=some)
         paragraph(console, line, indent=4, first="  ")
         paragraph(console, tag_formula(tag, lang), indent=4, style="dim")
+
+
+def _named(address: str) -> str:
+    """How a head is called; in a model of two stacks that says which."""
+    stack = address.partition(".")[0]
+    return f"glass.head_{stack}" if stack in ("encoder", "decoder") else "glass.head"
 
 
 def score(head: HeadReport, tag: Tag) -> float:

@@ -8,8 +8,10 @@ import re
 import unicodedata
 
 OPENING, CLOSING = "（「『《“‘", "，。、；：？！）」』》”’"  # may not end a line; may not begin one
-# what stays together: spaces, a word in an alphabet, or one wide character
-PIECE = re.compile(rf"\s+|[{OPENING}]*(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|.)[{CLOSING}]*")
+HELD = "\u00a0"  # a space that no line ends at
+# what stays together: spaces; a word in an alphabet or one wide character, with what HELD ties on
+WORD = rf"[{OPENING}]*(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|\S)[{CLOSING}]*"
+PIECE = re.compile(rf"[^\S{HELD}]+|(?:{HELD}+|{WORD})(?:{HELD}+(?:{WORD})?)*")
 
 
 def wrap(sentence: str, width: int) -> str:

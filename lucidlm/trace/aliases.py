@@ -41,7 +41,7 @@ ATTENTION = {
 NORM = {"hook_scale": "scale", "hook_normalized": "normalized", "hook_out": "output"}
 
 
-def resolve(name: str, config: Config, known: Collection[str]) -> str:
+def resolve(name: str, config: Config | None, known: Collection[str]) -> str:
     """The address that `name` stands for: itself if it is `known`, or what an alias of it denotes.
 
     Raises UnknownName with the nearest names, and TraceError for a TransformerLens name that has
@@ -49,6 +49,8 @@ def resolve(name: str, config: Config, known: Collection[str]) -> str:
     """
     if name in known:
         return name
+    if config is None:  # no Transformer: nobody else names its parts
+        raise UnknownName("trace.no_such_site", name, known)
     found = _aliases(config)
     if found.get(name) in known:
         return found[name]

@@ -21,6 +21,7 @@ from lucidlm.reference.equations import wide
 from lucidlm.trace import predictions
 from lucidlm.trace.operations import Doubles
 from lucidlm.trace.run import Run
+from lucidlm.trace.stacks import last_residual, output_stack, prefixes
 
 
 class Part(NamedTuple):
@@ -131,9 +132,9 @@ class _Walk:
         assert run.config is not None
         self.run, self.position, self.config = run, position, run.config
         self.by_head, self.sources = by_head, sources
-        self.at = predictions.output_stack(run)
-        self.stack: Stack = self.config.stacks[self.at.removesuffix(".") or self.config.kind]
-        self.edited = {edit.site for edit in run.edits}
+        self.at = output_stack(run.config)
+        self.stack: Stack = prefixes(run.config)[self.at]
+        self.edited = {edit.site.address for edit in run.edits}
         self.text = np.zeros(self._seen("attention") if sources else 0)
         crosses = sources and self.stack.cross is not None
         self.memory = np.zeros(run.source_length if crosses else 0)
@@ -147,7 +148,7 @@ class _Walk:
 
     def _backwards(self, id: int, logit: float) -> Iterator[Part]:
         """Every part, the last first."""
-        head, last = self.config.head, predictions.last_residual(self.run)
+        head, last = self.config.head, last_residual(self.config, self.at)
         assert head is not None
         table = "embedding.tokens.weight" if head.tied else "head.weight"
         table = f"encoder.{table}" if head.tied and self.at else table

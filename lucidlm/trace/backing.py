@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -42,13 +42,13 @@ class Live:
     nodes: list[Node]  # of the stack that ends in the head
     source: Node | None  # of the encoder before it
     whole_head: bool  # the head saw every position
-    lengths: tuple[int, int] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def lengths(self) -> tuple[int, int]:
+        """Positions that were read, and those of the source."""
         last = self.nodes[-1]
         positions = last.step.starts[last.row] + last.step.counts[last.row]
-        sources = 0 if self.source is None else self.source.step.counts[self.source.row]
-        object.__setattr__(self, "lengths", (positions, sources))
+        return positions, 0 if self.source is None else self.source.step.counts[self.source.row]
 
     @cached_property
     def addresses(self) -> frozenset[str]:

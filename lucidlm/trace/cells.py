@@ -13,11 +13,10 @@ import numpy as np
 from lucidlm.errors import TraceError
 from lucidlm.parameters import parameters
 from lucidlm.trace.address import parse
+from lucidlm.trace.numbers import Number
 from lucidlm.trace.operations import Index, cell
-from lucidlm.trace.run import NUMBERS, Run
+from lucidlm.trace.run import INDICES, Run
 from lucidlm.trace.sites import Site
-
-Number = float | int | bool | None  # None: no random number was drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ def find_cell(run: Run, text: str) -> Cell:
     site: Site | None = None
     kind: Literal["site", "parameter", "ids"] = "site"
     axes: tuple[str, ...]
-    if name.rpartition(".")[2] in NUMBERS and name not in run.catalogue:
+    if name.rpartition(".")[2] in INDICES and name not in run.catalogue:
         if name.rpartition(".")[0] not in _stacks(run):
             raise TraceError("trace.bad_address", address=text)
         kind, array, axes = "ids", run.read(name), ("position",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from lucidlm.errors import TraceError
-from lucidlm.generate.sampling import largest, softmax
-from lucidlm.trace.operations import Array, cell
+from lucidlm.generate.sampling import largest
+from lucidlm.reference.equations import softmax, wide
+from lucidlm.trace.operations import Array, Doubles, cell
+from lucidlm.trace.rounding import row_magnitude
 from lucidlm.trace.run import Run
 from lucidlm.trace.sites import Site
 
@@ -56,17 +58,13 @@ def diff(one: Run, other: Run, top: int = 5, noise: float = NOISE) -> Diff:
             common=0, first="encoder.ids", values=None, layers=(), position=None, changes=()
         )
     common = _common(one, other)
-    parts: dict[str, list[Site]] = {}
-    for site in one.catalogue.values():
-        if not site.derived and site.part not in {"tokenizer", "sampling"}:
-            parts.setdefault(site.part, []).append(site)
+    sites = [site for site in one.catalogue.values() if site.is_computed]
     layers = tuple(
         (site.address, float(_gaps(one, other, site, common).max(initial=0.0)))
-        for sites in parts.values()
         for site in sites
         if site.address.endswith("residual_in")
     )
-    found = next(_differences(one, other, parts, common, noise), None)
+    found = _first(one, other, sites, common, noise)
     position = common - 1 if common else None
     changes = _changes(one, other, position, top) if position is not None else ()
     first, values = found or (None, None)
@@ -90,30 +88,28 @@ def _common(one: Run, other: Run) -> int:
     return same.index(False) if False in same else most
 
 
-def _differences(
-    one: Run, other: Run, parts: dict[str, list[Site]], common: int, noise: float
-) -> Iterator[tuple[str, tuple[float, float]]]:
-    """The first differing cell of each part that has one."""
-    for sites in parts.values():
-        for site in sites:
-            gaps = _gaps(one, other, site, common)
-            places = np.argwhere(gaps > noise)
-            if len(places):
-                place = tuple(int(n) for n in places[0])
-                a, b = (float(_cut(run, site, common)[place]) for run in (one, other))
-                yield cell(site.address, *zip(site.axes, place, strict=True)), (a, b)
-                break
+def _first(
+    one: Run, other: Run, sites: Iterable[Site], common: int, noise: float
+) -> tuple[str, tuple[float, float]] | None:
+    """The first cell that differs, and what stands there."""
+    for site in sites:
+        places = np.argwhere(_gaps(one, other, site, common) > noise)
+        if len(places):
+            place = tuple(int(n) for n in places[0])
+            a, b = (float(_cut(run, site, common)[place]) for run in (one, other))
+            return cell(site.address, *zip(site.axes, place, strict=True)), (a, b)
+    return None
 
 
-def _gaps(one: Run, other: Run, site: Site, common: int) -> Array:
+def _gaps(one: Run, other: Run, site: Site, common: int) -> Doubles:
     """|a - b| cell by cell, as a share of the largest value along the last axis."""
-    a, b = (_cut(run, site, common).astype(np.float64) for run in (one, other))
+    a, b = (wide(_cut(run, site, common)) for run in (one, other))
     both = np.isfinite(a) & np.isfinite(b)
-    scale = np.abs(np.where(both, a, 0)).max(axis=-1, keepdims=True, initial=0.0)
+    scale = row_magnitude(np.where(both, a, 0.0))
     with np.errstate(invalid="ignore"):
         gaps = np.where(both, np.abs(a - b), 0.0) / np.where(scale > 0, scale, 1.0)
     lost = (np.isfinite(a) != np.isfinite(b)) & ~np.isnan(a) & ~np.isnan(b)
-    result: Array = np.where(lost, np.inf, gaps)
+    result: Doubles = np.where(lost, np.inf, gaps)
     return result
 
 
@@ -129,7 +125,7 @@ def _cut(run: Run, site: Site, common: int) -> Array:
 def _changes(one: Run, other: Run, position: int, top: int) -> tuple[LogitChange, ...]:
     if "head.logits" not in one.catalogue:
         return ()
-    a, b = (run.read("head.logits")[position].astype(np.float64) for run in (one, other))
+    a, b = (wide(run.read("head.logits")[position]) for run in (one, other))
     p, q = softmax(a), softmax(b)
     ids = largest(np.abs(b - a), top)
     return tuple(

@@ -118,7 +118,7 @@ def _finite(address: str, value: ArrayLike) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class BoundEdit:
-    """An edit in place: what to do with the values of `place` as they pass.
+    """An edit in place: what to do with the values of `site` as they pass.
 
     `array` has all the site's axes. An axis of size 1 serves for every index along it, but in a
     patch, which brings a cell for a cell. It begins where the address does ("add"), else where the
@@ -127,16 +127,16 @@ class BoundEdit:
 
     kind: Literal["zero", "scale", "add", "mean", "patch"]
     address: str
-    place: Site
+    site: Site
     array: Array
     causal: bool = False  # its keys are a sequence's own, and nothing there sees what comes later
 
     def __post_init__(self) -> None:
-        if self.place.derived or self.place.part in {"sampling", "tokenizer"}:
+        if not self.site.is_computed:
             raise TraceError("trace.edit_derived", address=self.address)
-        sizes = [size if isinstance(size, int) else ENDLESS for size in self.place.sizes]
-        at = parse(self.address, {self.place.address: self.place.axes}).at
-        Address(self.place.address, at).index(self.place.axes, sizes)
+        sizes = [size if isinstance(size, int) else ENDLESS for size in self.site.sizes]
+        at = parse(self.address, {self.site.address: self.site.axes}).at
+        Address(self.site.address, at).index(self.site.axes, sizes)
         for low, high in self._ranges:
             if low < 0 or (high is not None and high < 0):
                 raise TraceError("trace.edit_negative", address=self.address)
@@ -153,10 +153,6 @@ class BoundEdit:
                     wanted=["-" if n == ENDLESS else n for n in sizes],
                 )
 
-    @property
-    def site(self) -> str:
-        return self.place.address
-
     def apply(
         self, value: Any, starts: Sequence[int] | None = None, counts: Sequence[int] = ()
     ) -> Any:
@@ -165,9 +161,9 @@ class BoundEdit:
         """
         changed = value.clone() if hasattr(value, "clone") else value.copy()
         along = self._along
-        whole = starts is None or self.place.sizes[0] == "sources"  # cross-attention's keys
+        whole = starts is None or self.site.sizes[0] == "sources"  # cross-attention's keys
         for row in range(len(changed)):
-            view = arrange(self.place, changed[row])  # shares memory with `changed`
+            view = arrange(self.site, changed[row])  # shares memory with `changed`
             size = view.shape[along] if along is not None else 1
             start, count = (0, size) if starts is None or whole else (starts[row], counts[row])
             for index, source in self._cuts(view.shape, start, count):
@@ -188,13 +184,13 @@ class BoundEdit:
     @property
     def _along(self) -> int | None:
         """The axis along which the run goes, if there is one."""
-        return next((n for n, axis in enumerate(self.place.axes) if axis in POSITIONS), None)
+        return next((n for n, axis in enumerate(self.site.axes) if axis in POSITIONS), None)
 
     @property
     def _ranges(self) -> list[tuple[int, int | None]]:
         """From where to where, along each axis."""
-        given = parse(self.address, {self.place.address: self.place.axes}).at
-        ats = [given.get(axis, slice(None)) for axis in self.place.axes]
+        given = parse(self.address, {self.site.address: self.site.axes}).at
+        ats = [given.get(axis, slice(None)) for axis in self.site.axes]
         return [
             (at.start or 0, at.stop) if isinstance(at, slice) else (at, at + 1 or None)
             for at in ats
@@ -208,7 +204,7 @@ class BoundEdit:
         for query in queries:
             index, source = [], []
             for number, (low, high) in enumerate(self._ranges):
-                axis = self.place.axes[number]
+                axis = self.site.axes[number]
                 begin, end = (start, start + count) if axis in POSITIONS else (0, shape[number])
                 size, offset = self.array.shape[number], low if self.kind == "add" else 0
                 first, last = max(low, begin), end if high is None else min(high, end)

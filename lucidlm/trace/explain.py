@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from lucidlm.locale import text
-from lucidlm.trace.cells import Cell, Number, find_cell
+from lucidlm.trace.cells import Cell, find_cell
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.export import script, write_operands
 from lucidlm.trace.mathml import mathml
+from lucidlm.trace.numbers import Number, plain
 from lucidlm.trace.operations import Worked
+from lucidlm.trace.rounding import crosses, dtype_of, least, row_magnitude, tolerance
 from lucidlm.trace.run import Run
-from lucidlm.trace.verify import FEW_ROUNDINGS, REPLAYED, ROUNDINGS, epsilon
+from lucidlm.trace.sites import Site
 from lucidlm.trace.words import cell_words
 
 SHOWN = 10  # terms in JSON
@@ -51,8 +53,8 @@ class Explanation:
 
     A parameter and a token id are leaves: they have no equation and no terms. `seen` tells a value
     that was captured live from one that was computed again. `tolerance` is a share of `magnitude`,
-    the sum of the absolute values of what was added up. `edited`: an edit wrote the number, and
-    the difference is what it did.
+    what rounding errors are a multiple of: nearly always the sum of the absolute values of what was
+    added up. `edited`: an edit wrote the number, and the difference is what it did.
     """
 
     cell: Cell
@@ -214,17 +216,16 @@ def explain(run: Run, address: str, depth: int = 0, breadth: int = 3) -> Explana
     Raises TraceError or UnknownName where `address` is not one number of this run.
     """
     cell = find_cell(run, address)
-    if cell.site is None:
+    if (site := cell.site) is None:
         return Explanation(cell=cell, seen=True)
-    worked = cell.site.operation.cell(run, cell.index)
-    tolerance, magnitude = _allowance(run, cell, worked)
+    worked = site.operation.cell(run, cell.index)
     found = Explanation(
         cell=cell,
-        seen=run.is_seen(cell.site.address),
+        seen=run.is_seen(site.address),
         edited=any(_writes(edit, cell) for edit in run.edits),
         worked=worked,
-        tolerance=tolerance,
-        magnitude=magnitude,
+        tolerance=tolerance(run, site),
+        magnitude=_magnitude(run, cell, site, worked),
     )
     if depth <= 0:
         return found
@@ -233,39 +234,20 @@ def explain(run: Run, address: str, depth: int = 0, breadth: int = 3) -> Explana
 
 
 def _writes(edit: BoundEdit, cell: Cell) -> bool:
-    return edit.site == cell.name and bool(edit.mask(cell.shape)[cell.index])
+    return edit.site.address == cell.name and bool(edit.mask(cell.shape)[cell.index])
 
 
-def _allowance(run: Run, cell: Cell, worked: Worked) -> tuple[float, float]:
-    """The difference that rounding may make, as `verify` has it: (tolerance, magnitude).
-
-    The sum of the terms nearly always settles it; where it does not, the operation knows what else
-    is rounded (an angle, the depth of a score below the highest).
-    """
-    site = cell.site
-    assert site is not None
-    dtype = "float32" if site.part == "sampling" else run.dtype
-    tolerance = (FEW_ROUNDINGS if dtype == "bfloat16" else ROUNDINGS) * epsilon(dtype)
-    sizes = np.abs(worked.terms.values)
-    magnitude = max(float(sizes[np.isfinite(sizes)].sum()), abs(worked.total), _tiny(dtype))
-    recorded = math.nan if cell.value is None else float(cell.value)
-    if recorded == worked.total or abs(recorded - worked.total) <= tolerance * magnitude:
-        return tolerance, magnitude
-    computed = site.operation.compute(run)
-    place = (cell.index[0] - run.start(site.address), *cell.index[1:])
-    if computed.magnitude is not None:
-        magnitude = float(computed.magnitude[place])
-    read = [name for name in site.operation.inputs if name in run.catalogue]
-    if any(run.is_seen(name) != run.is_seen(site.address) for name in read):
-        # a whole part of the model lies between the two, added up in another order
-        row = float(np.abs(computed.value[place[:-1]]).max())
-        return tolerance * REPLAYED, max(row, magnitude)
-    return tolerance, magnitude
-
-
-def _tiny(dtype: str) -> float:
-    """Below the normal numbers roundings do not shrink any further."""
-    return float(np.finfo("float32" if dtype == "bfloat16" else dtype).tiny) / epsilon(dtype)
+def _magnitude(run: Run, cell: Cell, site: Site, worked: Worked) -> float:
+    """What the rounding of a cell is a multiple of, as `verify` has it."""
+    magnitude = worked.magnitude
+    if magnitude is None:
+        sizes = np.abs(worked.terms.values)
+        magnitude = float(sizes[np.isfinite(sizes)].sum())
+    if crosses(run, site):
+        first = cell.index[0] - run.start(site.address)
+        row = run.read(site.address)[(first, *cell.index[1:])[:-1]]
+        magnitude = max(magnitude, float(row_magnitude(row)[0]))
+    return max(magnitude, least(dtype_of(run, site)))
 
 
 def _operands(found: Explanation, breadth: int) -> list[str]:
@@ -282,8 +264,3 @@ def _operands(found: Explanation, breadth: int) -> list[str]:
             chosen.append(address)
             cells += not is_leaf
     return chosen
-
-
-def plain(value: Number) -> Number | str:
-    """A number as JSON has it."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

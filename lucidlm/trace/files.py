@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lucidlm.config import Config
 from lucidlm.engine import Engine
 from lucidlm.errors import LucidError, TraceError
+from lucidlm.files import replacing
 from lucidlm.generate.settings import GenerationSettings, SamplingSettings
 from lucidlm.parameters import parameters
 from lucidlm.plain import from_plain
@@ -34,66 +35,70 @@ KEY = "lucidlm.trace"
 LOGITS = "chosen.logits"  # (chosen, vocab): what each token was chosen from
 EDIT = "edit."  # and a number: what an edit puts in place
 CODES = {"float32": "F32", "float64": "F64"}
-MOST_JSON = 64 << 20  # bytes
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:
     """Write what was captured, one array in memory at a time; the file is whole or not there.
 
-    The hypotheses of a beam search are saved one by one.
+    The hypotheses of a beam search are saved one by one. Raises TraceError where it cannot be
+    written.
     """
-    target = Path(path)
-    arrays = dict(_arrays(run))
-    said = json.dumps(_to_json(run), ensure_ascii=False, separators=(",", ":"))
+    stored = dict(_stored(run))
+    said = _packed(_to_json(run))
     header: dict[str, Any] = {"__metadata__": {KEY: said}}
     offset = 0
-    for name, (shape, dtype, _) in arrays.items():
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        ends = [offset, offset + size]
-        header[name] = {"dtype": CODES[dtype.name], "shape": list(shape), "data_offsets": ends}
-        offset += size
-    data = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    for name, array in stored.items():
+        ends = [offset, offset + array.bytes]
+        code = CODES[array.dtype.name]
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": ends}
+        offset += array.bytes
+    data = _packed(header).encode()
     data += b" " * (-len(data) % 8)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(struct.pack("<Q", len(data)) + data)
-                for shape, dtype, read in arrays.values():
-                    array = np.ascontiguousarray(read(), dtype=dtype.newbyteorder("<"))
-                    assert array.shape == shape
-                    file.write(array.data.cast("B") if array.size else b"")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(Path(path)) as file:
+            file.write(struct.pack("<Q", len(data)) + data)
+            for array in stored.values():
+                values = np.ascontiguousarray(array.read(), dtype=array.dtype.newbyteorder("<"))
+                assert values.shape == array.shape
+                file.write(values.data.cast("B") if values.size else b"")
     except OSError as error:
-        raise TraceError("trace.cannot_write", path=str(path), reason=error.strerror) from None
+        reason = error.strerror or str(error)
+        raise TraceError("trace.cannot_write", path=path, reason=reason) from None
 
 
-Part = tuple[tuple[int, ...], np.dtype[Any], Callable[[], Array]]
+class _Stored(NamedTuple):
+    """An array of the file, and how to get it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], Array]
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
-def _arrays(run: Run) -> Iterator[tuple[str, Part]]:
-    """Name, shape, type, and how to get it, of everything that is captured."""
-    backing, sites = run.backing, run.catalogue
+def _stored(run: Run) -> Iterator[tuple[str, _Stored]]:
+    """Everything that was captured, by name."""
+    backing = run.backing
     dtype = np.dtype(np.float64 if run.dtype == "float64" else np.float32)
     for address in sorted(backing.addresses):
-        shape = sites[address].shape(run.length, run.source_length)
-        yield address, (shape, dtype, partial(backing.read, address))
+        shape = run.catalogue[address].shape(run.length, run.source_length)
+        yield address, _Stored(shape, dtype, partial(backing.read, address))
     if run.chosen:
         shape = (len(run.chosen), *backing.logits(run.chosen[0] - 1).shape)
-        yield LOGITS, (shape, dtype, partial(_logits, run))
+        yield LOGITS, _Stored(shape, dtype, partial(_logits, run))
     for number, edit in enumerate(run.edits):
-        yield (
-            f"{EDIT}{number}",
-            (edit.array.shape, edit.array.dtype, partial(np.asarray, edit.array)),
-        )
+        array = edit.array
+        yield f"{EDIT}{number}", _Stored(array.shape, array.dtype, partial(np.asarray, array))
 
 
 def _logits(run: Run) -> Array:
     return np.stack([run.backing.logits(position - 1) for position in run.chosen])
+
+
+def _packed(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 def _to_json(run: Run) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def _settings_json(settings: Any) -> dict[str, Any]:
 def read(
     path: str | os.PathLike[str], engine: Engine | None
 ) -> tuple[Header, File, tuple[BoundEdit, ...]]:
-    """What `save` wrote, for a trace of `engine`, if one is given.
+    """What `save` wrote: header, arrays, edits. With an engine, it must be the one that ran.
 
     Raises TraceError for a file that is none or is damaged, and for an engine with other weights.
     """
@@ -219,27 +224,22 @@ def _edits(said: Any, file: File, sites: Mapping[str, Site]) -> Iterator[BoundEd
         yield BoundEdit(edit["kind"], address, site, array, is_causal(site, sites))
 
 
-@dataclass(frozen=True, eq=False)
 class File:
     """The captured arrays of a saved trace, mapped into memory and read when asked for."""
 
-    path: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
+        self.path = path
         try:
-            if self.path.stat().st_size == 0:
+            if path.stat().st_size == 0:
                 raise ValueError("empty")
-            opened = safe_open(self.path, framework="numpy")
+            self.opened: Any = safe_open(path, framework="numpy")
         except OSError as error:
             reason = error.strerror or str(error)
-            raise TraceError("trace.cannot_read", path=str(self.path), reason=reason) from None
+            raise TraceError("trace.cannot_read", path=str(path), reason=reason) from None
         except SafetensorError as error:
-            raise TraceError("trace.damaged", path=str(self.path), reason=str(error)) from None
-        object.__setattr__(self, "opened", opened)
-
-    opened: Any = None
+            raise TraceError("trace.damaged", path=str(path), reason=str(error)) from None
 
     @cached_property
     def header(self) -> dict[str, Any]:

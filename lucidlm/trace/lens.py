@@ -17,6 +17,7 @@ from lucidlm.generate.sampling import largest
 from lucidlm.trace import predictions
 from lucidlm.trace.operations import Array
 from lucidlm.trace.run import Run
+from lucidlm.trace.stacks import output_stack
 
 Place = Literal["attention", "cross_attention", "feedforward"]
 PLACES: dict[str, Place] = {
@@ -92,14 +93,16 @@ def lens(
         positions = predictions.default_positions(run)
     positions = tuple(predictions.check_position(run, position) for position in positions)
     words = predictions.words_at(run, word, positions)
+    addresses = lens_sites(run)
+    logits = lens_logits(run, addresses, positions)
     rows = tuple(
         LensRow(
             layer=_layer(address),
             place=PLACES[address.rpartition(".")[2]],
             address=address,
-            readings=tuple(_readings(run, address, positions, words, top)),
+            readings=tuple(_reading(run, next(logits), word, top) for word in words),
         )
-        for address in lens_sites(run)
+        for address in addresses
     )
     asked = tuple(
         Candidate(id, run.label(id), reading.probability)
@@ -110,7 +113,8 @@ def lens(
 
 def lens_sites(run: Run) -> tuple[str, ...]:
     """The residual stream behind every sublayer of the stack that ends in the head."""
-    start = f"{predictions.output_stack(run)}layers."
+    assert run.config is not None
+    start = f"{output_stack(run.config)}layers."
     return tuple(
         address
         for address in run.catalogue
@@ -118,29 +122,23 @@ def lens_sites(run: Run) -> tuple[str, ...]:
     )
 
 
-def lens_logits(run: Run, address: str, positions: Sequence[int]) -> Array:
-    """The model's final norm and head on the residual stream at `address`, (positions, vocab)."""
-    vectors = run.read(address)[list(positions)]
-    final = f"{predictions.output_stack(run)}final_norm"
+def lens_logits(run: Run, addresses: Sequence[str], positions: Sequence[int]) -> Iterator[Array]:
+    """The model's final norm and head on the residual stream: (vocab,) of each position at the
+    first of `addresses`, then at the next. Many go through the head at once, for its matrix is
+    large to read.
+    """
+    assert run.config is not None
+    vectors = np.concatenate([run.read(address)[list(positions)] for address in addresses])
+    final = f"{output_stack(run.config)}final_norm"
     if f"{final}.output" in run.catalogue:
         vectors = predictions.through(run, final, "output", vectors)
-    return predictions.head(run, vectors)
+    count = max(1, predictions.VALUES // run.config.vocab_size)
+    for start in range(0, len(vectors), count):
+        yield from predictions.head(run, vectors[start : start + count])
 
 
 def _layer(address: str) -> int:
     return int(address.split("layers.")[1].split(".")[0])
-
-
-def _readings(
-    run: Run, address: str, positions: Sequence[int], words: Sequence[int], top: int
-) -> Iterator[Reading]:
-    assert run.config is not None
-    count = max(1, predictions.VALUES // run.config.vocab_size)
-    for start in range(0, len(positions), count):
-        some = slice(start, start + count)
-        rows = lens_logits(run, address, positions[some])
-        for row, word in zip(rows, words[some], strict=True):
-            yield _reading(run, row, word, top)
 
 
 def _reading(run: Run, logits: Array, word: int, top: int) -> Reading:

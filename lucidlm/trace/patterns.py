@@ -10,7 +10,7 @@ from lucidlm.trace.aliases import resolve
 from lucidlm.trace.sites import Site, catalogue
 
 
-def matching(config: Config, pattern: str | None = None) -> list[Site]:
+def matching(config: Config | None, pattern: str | None = None) -> list[Site]:
     """The sites of a model whose addresses `pattern` fits (`*.pattern`), or the one of which it is
     an alias; without a pattern all of them. Raises UnknownName with the nearest ones.
     """

@@ -15,6 +15,7 @@ from lucidlm.errors import TraceError
 from lucidlm.trace.arrange import to_array
 from lucidlm.trace.operations import Array, Doubles
 from lucidlm.trace.run import Run
+from lucidlm.trace.stacks import last_vector, output_stack
 
 VALUES = 1 << 22  # of logits in memory at a time
 
@@ -46,25 +47,22 @@ def check_position(run: Run, position: int) -> int:
     return found
 
 
-def token_id(run: Run, word: str | int) -> int:
+def token_id(run: Run, word: str | int, vocab_size: int) -> int:
     """The id of a word of the vocabulary, given as its id or its text.
 
     Of tokens that read alike, the one that stands in the run comes first, then the one with a space
     before it. Raises TraceError where there is none.
     """
-    check(run)
-    assert run.config is not None
-    size = run.config.vocab_size
     if not isinstance(word, str):
-        if not 0 <= word < size:
-            raise TraceError("lens.no_id", id=word, last=size - 1)
+        if not 0 <= word < vocab_size:
+            raise TraceError("lens.no_id", id=word, last=vocab_size - 1)
         return int(word)
     here = [token.id for token in run.tokens if token.bytes in _spellings(word)]
     if here:
         return here[-1]
     if run.decoder is not None:
         for spelled in _spellings(word):
-            for id in range(size):
+            for id in range(vocab_size):
                 if run.decoder.bytes_of(id) == spelled:
                     return id
     raise TraceError("lens.no_word", word=word)
@@ -79,8 +77,10 @@ def words_at(run: Run, word: str | int | None, positions: Sequence[int]) -> tupl
     """The id asked about at each position: `word`, or without one the token that stands at the
     predicted place; where none stands there, and of an encoder, the likeliest.
     """
+    check(run)
+    assert run.config is not None
     if word is not None:
-        return (token_id(run, word),) * len(positions)
+        return (token_id(run, word, run.config.vocab_size),) * len(positions)
     places = [predicts(run, position) for position in positions]
     next_ids = [
         run.ids[place] if place < len(run.ids) and place != position else None
@@ -99,7 +99,7 @@ def logits(run: Run, positions: Sequence[int]) -> Iterator[Array]:
     check(run)
     assert run.config is not None
     chosen = {position - 1 for position in run.chosen}
-    edited = any(edit.site.startswith("head.") for edit in run.edits)
+    edited = any(edit.site.part == "head" for edit in run.edits)
     if run.is_seen("head.logits") or (edited and set(positions) - chosen):
         yield from (run.read("head.logits")[position] for position in positions)
         return
@@ -116,25 +116,9 @@ def _computed(run: Run, positions: Sequence[int]) -> Array:
     """The head again on these positions, (positions, vocab)."""
     if not positions:
         return np.zeros((0, 0))
-    return head(run, run.read(last_vector(run))[list(positions)])
-
-
-def output_stack(run: Run) -> str:
-    """What begins the addresses of the stack that ends in the head."""
-    return "decoder." if run.sources else ""
-
-
-def last_residual(run: Run) -> str:
-    """The address of what that stack's last layer puts out."""
-    start = f"{output_stack(run)}layers."
-    ends = [at for at in run.catalogue if at.startswith(start) and at.endswith(".residual_out")]
-    return ends[-1]
-
-
-def last_vector(run: Run) -> str:
-    """The address of what that stack puts out: what the head reads."""
-    normed = f"{output_stack(run)}final_norm.output"
-    return normed if normed in run.catalogue else last_residual(run)
+    assert run.config is not None
+    last = last_vector(run.config, output_stack(run.config))
+    return head(run, run.read(last)[list(positions)])
 
 
 def head(run: Run, vectors: Array) -> Array:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lucidlm.config import Config
 from lucidlm.engine import Engine, ForwardContext, Ids
-from lucidlm.errors import TraceError, UnknownName
+from lucidlm.errors import TraceError
 from lucidlm.generate.beam import Hypothesis, beam_search
-from lucidlm.generate.loop import Step, StopReason, generate
+from lucidlm.generate.loop import StopReason, generate
 from lucidlm.generate.prompt import check_source
 from lucidlm.generate.settings import GenerationSettings
 from lucidlm.generate.stream import Decoder, text_of
@@ -20,10 +19,12 @@ from lucidlm.trace import budget as limits
 from lucidlm.trace.aliases import resolve
 from lucidlm.trace.backing import Live
 from lucidlm.trace.edits import BoundEdit, Edit
+from lucidlm.trace.patterns import matching
 from lucidlm.trace.recorder import Node, Recorder
 from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.run import Header, Phase, Token
 from lucidlm.trace.sites import Site, catalogue, is_causal
+from lucidlm.trace.stacks import last_residual, prefixes
 from lucidlm.trace.store import Memory, Spill, Store
 from lucidlm.trace.tokenized import Tokenized
 from lucidlm.trace.trace import Trace
@@ -78,30 +79,17 @@ def record(
     be kept exceed the budget; GenerationError as `generate` does.
     """
     sites = catalogue(subject.config)
-    edits = [bind(edit, subject.config, sites) for edit in recording.edits]
-    keep = _always(subject.config, sites) | wanted(recording.keep, subject.config, sites)
+    edits = [_bind(edit, subject.config, sites) for edit in recording.edits]
+    keep = _always(subject.config, sites) | _wanted(recording.keep, subject.config)
     _check(subject, settings, recording, [sites[address] for address in keep])
-    store = _store(recording, sites)
-    recorder = Recorder(subject.engine, sites, frozenset(keep), edits, store)
+    recorder = Recorder(subject.engine, sites, frozenset(keep), edits, _store(recording, sites))
+    run = _Recorded(subject, settings, recorder, tuple(edits))
     if settings is None:
-        return _read(subject, recorder, edits)
-    if settings.beams > 1:
-        return _search(subject, recorder, settings, edits)
-    answers = [_Answer() for _ in subject.prompts]
-    for step in _steps(subject, recorder, settings):
-        answer = answers[step.row]
-        answer.ids.append(step.id)
-        answer.draws.append(step.sampled.draw)
-        answer.text += step.text
-        answer.reason = step.finished
-    ends = _Ends(recorder)
-    return [
-        _trace(subject, recorder, settings, edits, row, answer, ends)
-        for row, answer in enumerate(answers)
-    ]
+        return run.read()
+    return run.search(settings) if settings.beams > 1 else run.write(settings)
 
 
-def bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> BoundEdit:
+def _bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> BoundEdit:
     """`edit` on this model; aliases are accepted."""
     name, bracket, inside = edit.address.partition("[")
     if config is None:
@@ -111,23 +99,11 @@ def bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> BoundE
     return replace(bound, causal=is_causal(site, sites))
 
 
-def wanted(patterns: Sequence[str], config: Config | None, sites: Mapping[str, Site]) -> set[str]:
+def _wanted(patterns: Sequence[str], config: Config | None) -> set[str]:
     """The sites that the engine computes and `patterns` name."""
-    if isinstance(patterns, str):
-        patterns = [patterns]
-    found: set[str] = set()
-    for pattern in patterns:
-        matches = {address for address in sites if fnmatchcase(address, pattern)}
-        if not matches:
-            if config is None or "*" in pattern or "?" in pattern:
-                raise UnknownName("trace.no_such_site", pattern, sites)
-            matches = {resolve(pattern, config, sites)}
-        found |= {address for address in matches if _is_computed(sites[address])}
-    return found
-
-
-def _is_computed(site: Site) -> bool:
-    return not site.derived and site.part not in {"sampling", "tokenizer"}
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    found = (site for pattern in patterns for site in matching(config, pattern))
+    return {site.address for site in found if site.is_computed}
 
 
 def _always(config: Config | None, sites: Mapping[str, Site]) -> set[str]:
@@ -135,9 +111,7 @@ def _always(config: Config | None, sites: Mapping[str, Site]) -> set[str]:
     if config is None:
         return set()
     found = {address for address in sites if address.endswith(".residual_in")}
-    for name, stack in config.stacks.items():
-        at = f"{name}." if len(config.stacks) > 1 else ""
-        found.add(f"{at}layers.{stack.layers - 1}.residual_out")
+    found |= {last_residual(config, stack) for stack in prefixes(config)}
     return found | ({"head.logits"} if config.head is not None else set())
 
 
@@ -170,50 +144,99 @@ def _store(recording: Recording, sites: Mapping[str, Site]) -> Store:
     return Spill(grows, recording.spill if isinstance(recording.spill, Path) else None)
 
 
-def _steps(subject: Subject, recorder: Recorder, settings: GenerationSettings) -> Iterator[Step]:
-    return generate(
-        recorder, subject.prompts, settings, decoder=subject.decoder, sources=subject.sources
-    )
+@dataclass(frozen=True)
+class _Recorded:
+    """A subject under its recorder, and the traces of what came of it."""
 
+    subject: Subject
+    settings: GenerationSettings | None
+    recorder: Recorder
+    edits: tuple[BoundEdit, ...]
 
-def _read(subject: Subject, recorder: Recorder, edits: Sequence[BoundEdit]) -> list[Trace]:
-    """An encoder's texts: read whole, every position with its logits where there is a head."""
-    rows = [check_source(subject.engine, row) for row in subject.prompts]
-    ctx = ForwardContext(every_position=True)
-    if subject.config is not None and subject.config.head is not None:
-        recorder.step(rows, ctx)
-    else:
-        recorder.encode(rows, ctx)
-    found = {leaf.row: leaf for leaf, _ in recorder.leaves}
-    return [
-        Trace(
-            header=_header(subject, recorder, None, row, _Answer(), [found[row]], None),
-            backing=Live(recorder.catalogue, [found[row]], None, True),
-            engine=subject.engine,
+    def read(self) -> list[Trace]:
+        """An encoder's texts: read whole, every position with its logits where there is a head."""
+        subject, ctx = self.subject, ForwardContext(every_position=True)
+        rows = [check_source(subject.engine, row) for row in subject.prompts]
+        if subject.config is not None and subject.config.head is not None:
+            self.recorder.step(rows, ctx)
+        else:
+            self.recorder.encode(rows, ctx)
+        found = {leaf.row: leaf for leaf, _ in self.recorder.leaves}
+        return [self.trace(row, _Answer(), [found[row]], None) for row in range(len(rows))]
+
+    def write(self, settings: GenerationSettings) -> list[Trace]:
+        """One text behind each prompt."""
+        subject, answers = self.subject, [_Answer() for _ in self.subject.prompts]
+        for step in generate(
+            self.recorder,
+            subject.prompts,
+            settings,
             decoder=subject.decoder,
-            edits=tuple(edits),
-        )
-        for row in range(len(rows))
-    ]
+            sources=subject.sources,
+        ):
+            answer = answers[step.row]
+            answer.ids.append(step.id)
+            answer.draws.append(step.sampled.draw)
+            answer.text += step.text
+            answer.reason = step.finished
+        ends = _Ends(self.recorder)
+        return [self.follow(row, answer, ends) for row, answer in enumerate(answers)]
 
-
-def _search(
-    subject: Subject,
-    recorder: Recorder,
-    settings: GenerationSettings,
-    edits: Sequence[BoundEdit],
-) -> list[Trace]:
-    found = beam_search(
-        recorder, subject.prompts, settings, decoder=subject.decoder, sources=subject.sources
-    )
-    ends, traces = _Ends(recorder), []
-    for row, hypotheses in enumerate(found):
-        answers = [_hypothesis(subject, settings, h) for h in hypotheses]
-        each = tuple(
-            _trace(subject, recorder, settings, edits, row, answer, ends) for answer in answers
+    def search(self, settings: GenerationSettings) -> list[Trace]:
+        """The best text behind each prompt, with every hypothesis."""
+        subject = self.subject
+        found = beam_search(
+            self.recorder,
+            subject.prompts,
+            settings,
+            decoder=subject.decoder,
+            sources=subject.sources,
         )
-        traces.append(replace(each[0], hypotheses=each))
-    return traces
+        ends, traces = _Ends(self.recorder), []
+        for row, hypotheses in enumerate(found):
+            answers = [_hypothesis(subject, settings, one) for one in hypotheses]
+            each = tuple(self.follow(row, answer, ends) for answer in answers)
+            traces.append(replace(each[0], hypotheses=each))
+        return traces
+
+    def follow(self, row: int, answer: _Answer, ends: _Ends) -> Trace:
+        """The trace of an answer: of the passes that read it. The last token was not read."""
+        return self.trace(
+            row, answer, *ends.find(row, [*self.subject.prompts[row], *answer.ids[:-1]])
+        )
+
+    def trace(self, row: int, answer: _Answer, chain: list[Node], source: Node | None) -> Trace:
+        """Row `row` of the prompts, read in the passes `chain`, its source in `source`."""
+        return Trace(
+            header=self.header(row, answer, chain, source),
+            backing=Live(self.recorder.catalogue, chain, source, self.settings is None),
+            engine=self.subject.engine,
+            decoder=self.subject.decoder,
+            edits=self.edits,
+        )
+
+    def header(self, row: int, answer: _Answer, chain: list[Node], source: Node | None) -> Header:
+        subject, encodes = self.subject, self.settings is None
+        prompt, decoder = list(subject.prompts[row]), subject.decoder
+        steps = [number for number, node in enumerate(chain) for _ in node.ids]
+        read = () if source is None else source.ids
+        return Header(
+            name=subject.name,
+            config=subject.config,
+            dtype=self.recorder.dtype,
+            tokens=_tokens(decoder, [*prompt, *answer.ids], len(prompt), steps, encodes),
+            sources=_tokens(decoder, read, len(read), [], True),
+            prompt_length=len(prompt),
+            length=len(steps),
+            source_length=len(read),
+            text=answer.text,
+            stop_reason=answer.reason,
+            settings=self.settings,
+            draws=tuple(answer.draws),
+            beam_score=answer.score,
+            tokenized=subject.tokenized[row] if subject.tokenized else Tokenized(text=""),
+            seconds=tuple(node.step.seconds for node in chain),
+        )
 
 
 def _hypothesis(subject: Subject, settings: GenerationSettings, found: Hypothesis) -> _Answer:
@@ -246,59 +269,6 @@ class _Ends:
                     length += len(node.ids)
                 return nodes, source
         raise AssertionError("every token was chosen from what was read")
-
-
-def _trace(
-    subject: Subject,
-    recorder: Recorder,
-    settings: GenerationSettings,
-    edits: Sequence[BoundEdit],
-    row: int,
-    answer: _Answer,
-    ends: _Ends,
-) -> Trace:
-    chain, source = ends.find(row, [*subject.prompts[row], *answer.ids[:-1]])
-    return Trace(
-        header=_header(subject, recorder, settings, row, answer, chain, source),
-        backing=Live(recorder.catalogue, chain, source, False),
-        engine=subject.engine,
-        decoder=subject.decoder,
-        edits=tuple(edits),
-    )
-
-
-def _header(
-    subject: Subject,
-    recorder: Recorder,
-    settings: GenerationSettings | None,
-    row: int,
-    answer: _Answer,
-    chain: list[Node],
-    source: Node | None,
-) -> Header:
-    prompt = list(subject.prompts[row])
-    steps = [number for number, node in enumerate(chain) for _ in node.ids]
-    tokens = _tokens(subject.decoder, [*prompt, *answer.ids], len(prompt), steps, settings is None)
-    sources = (
-        () if source is None else _tokens(subject.decoder, source.ids, len(source.ids), [], True)
-    )
-    return Header(
-        name=subject.name,
-        config=subject.config,
-        dtype=recorder.dtype,
-        tokens=tokens,
-        sources=sources,
-        prompt_length=len(prompt),
-        length=sum(len(node.ids) for node in chain),
-        source_length=0 if source is None else len(source.ids),
-        text=answer.text,
-        stop_reason=answer.reason,
-        settings=settings,
-        draws=tuple(answer.draws),
-        beam_score=answer.score,
-        tokenized=subject.tokenized[row] if subject.tokenized else Tokenized(text=""),
-        seconds=tuple(node.step.seconds for node in chain),
-    )
 
 
 def _tokens(

@@ -8,7 +8,7 @@ the batch or a beam took another's place.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,12 +20,13 @@ from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.sites import Site
 from lucidlm.trace.store import Store
 
+Call = Callable[[Sequence[Ids], ForwardContext], Floats]  # a method of an engine
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pass:
     """One call of the engine: rows read `counts` new positions each, from `starts` on."""
 
-    number: int  # in the order of the run
     starts: tuple[int, ...]
     counts: tuple[int, ...]
     values: Mapping[str, Any]  # as the engine tapped them, the batch first
@@ -88,13 +89,12 @@ class Recorder:
         self.engine, self.catalogue, self.store = engine, sites, store
         self.vocab_size, self.max_positions = engine.vocab_size, engine.max_positions
         self.dtype = engine.dtype
-        self.leaves: list[tuple[Node, Node | None]] = []  # every row of every pass, its source's
+        self.leaves: list[tuple[Node, Node | None]] = []  # the last pass of each row, its source's
         self._keep = {(a.rpartition(".")[0], a.rpartition(".")[2]): a for a in keep}
         self._edits: dict[tuple[str, str], list[BoundEdit]] = {}
         for edit in edits:
-            path, _, name = edit.site.rpartition(".")
+            path, _, name = edit.site.address.rpartition(".")
             self._edits.setdefault((path, name), []).append(edit)
-        self._passes = 0
 
     @property
     def sites(self) -> Sequence[str]:
@@ -104,9 +104,7 @@ class Recorder:
         return RecordedCache(self.engine.cache(rows), [None] * rows, [None] * rows)
 
     def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
-        starts = [0] * len(ids)
-        inner = ctx.cache.inner if isinstance(ctx.cache, RecordedCache) else ctx.cache
-        vectors, done = self._run(self.engine.encode, ids, starts, replace(ctx, cache=inner))
+        vectors, done = self._run(self.engine.encode, ids, [0] * len(ids), ctx)
         nodes = [Node(None, done, row, tuple(new)) for row, new in enumerate(ids)]
         if isinstance(ctx.cache, RecordedCache):
             ctx.cache.sources = list(nodes)
@@ -115,21 +113,18 @@ class Recorder:
         return vectors
 
     def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
-        cache = ctx.cache
-        starts = list(cache.lengths) if cache is not None else [0] * len(ids)
-        inner = cache.inner if isinstance(cache, RecordedCache) else cache
-        logits, done = self._run(self.engine.step, ids, starts, replace(ctx, cache=inner))
-        if isinstance(cache, RecordedCache):
-            before, sources = cache.nodes, cache.sources
-        else:
-            before, sources = [None] * len(ids), [None] * len(ids)
+        cache = ctx.cache if isinstance(ctx.cache, RecordedCache) else None
+        starts = [0] * len(ids) if cache is None else list(cache.lengths)
+        logits, done = self._run(self.engine.step, ids, starts, ctx)
+        nothing: list[Node | None] = [None] * len(ids)
+        before, sources = (nothing, nothing) if cache is None else (cache.nodes, cache.sources)
         nodes = [
             Node(old, done, row, tuple(new))
             for row, (old, new) in enumerate(zip(before, ids, strict=True))
         ]
-        if isinstance(cache, RecordedCache):
+        if cache is not None:
             cache.nodes = list(nodes)
-        self.leaves = self._followed(before) + list(zip(nodes, sources, strict=True))
+        self.leaves = self._ended(before) + list(zip(nodes, sources, strict=True))
         return logits
 
     def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
@@ -138,26 +133,25 @@ class Recorder:
     def weight(self, address: str) -> NDArray[np.floating]:
         return self.engine.weight(address)
 
-    def _followed(self, before: Sequence[Node | None]) -> list[tuple[Node, Node | None]]:
-        """The rows that have ended: leaves that nothing in this pass goes on from."""
+    def _ended(self, before: Sequence[Node | None]) -> list[tuple[Node, Node | None]]:
+        """The leaves that nothing in this pass goes on from."""
         going = {id(node) for node in before}
         return [leaf for leaf in self.leaves if id(leaf[0]) not in going]
 
     def _run(
-        self, call: Any, ids: Sequence[Ids], starts: Sequence[int], ctx: ForwardContext
+        self, call: Call, ids: Sequence[Ids], starts: Sequence[int], ctx: ForwardContext
     ) -> tuple[Floats, Pass]:
         counts = [len(row) for row in ids]
         watch = _Watch(self._keep, self._edits, starts, counts, ctx)
+        inner = ctx.cache.inner if isinstance(ctx.cache, RecordedCache) else ctx.cache
         begun = time.perf_counter()
-        output = call(ids, replace(ctx, tracer=watch))
+        output = call(ids, replace(ctx, cache=inner, tracer=watch))
         seconds = time.perf_counter() - begun
-        widest = max(start + count for start, count in zip(starts, counts, strict=True))
-        if not self.catalogue.get("head.logits") and call == self.engine.step:
+        if "head.logits" not in self.catalogue and call == self.engine.step:
             watch.kept["head.logits"] = output[:, None]  # no Transformer: nothing taps them
-        values = self.store.put(watch.kept, widest)
-        done = Pass(self._passes, tuple(starts), tuple(counts), values, seconds)
-        self._passes += 1
-        return output, done
+        longest = max(start + count for start, count in zip(starts, counts, strict=True))
+        values = self.store.put(watch.kept, longest)
+        return output, Pass(tuple(starts), tuple(counts), values, seconds)
 
 
 class _Watch:

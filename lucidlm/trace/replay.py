@@ -10,12 +10,14 @@ import numpy as np
 
 from lucidlm.config import Config
 from lucidlm.engine import Engine, ForwardContext
+from lucidlm.reference.equations import wide
 from lucidlm.trace.arrange import arrange, to_array
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
 from lucidlm.trace.sites import Site
+from lucidlm.trace.stacks import last_residual, last_vector, output_stack, prefixes
 
-REMEMBERED = 2  # parts whose values are held
+REMEMBERED = 256 << 20  # bytes of replayed parts that are held
 
 
 class Replay:
@@ -36,13 +38,18 @@ class Replay:
         self.edits, self.read, self.captured = edits, read, captured
         self.drift: dict[str, float] = {}  # by part: replayed output against the recorded one
         self._parts: OrderedDict[str, dict[str, Array]] = OrderedDict()
+        self._sizes: dict[str, int] = {}  # of each of these, in bytes
 
     def part(self, name: str) -> Mapping[str, Array]:
-        """Every site of a part, by address."""
+        """Every site of a part, by address. Parts are held until `REMEMBERED` is reached; then
+        those go that were asked for longest ago.
+        """
         if name not in self._parts:
             self._parts[name] = self._run(name)
-            while len(self._parts) > REMEMBERED:
-                self._parts.popitem(last=False)
+            self._sizes[name] = sum(array.nbytes for array in self._parts[name].values())
+            while len(self._parts) > 1 and sum(self._sizes.values()) > REMEMBERED:
+                oldest, _ = self._parts.popitem(last=False)
+                del self._sizes[oldest]
         self._parts.move_to_end(name)
         return self._parts[name]
 
@@ -50,8 +57,10 @@ class Replay:
         values: dict[str, Array] = {}
         own: dict[str, list[BoundEdit]] = {}
         for edit in self.edits:
-            if not edit.site.endswith("residual_in"):  # what was recorded is already the edited one
-                own.setdefault(edit.site, []).append(edit)
+            if not edit.site.address.endswith(
+                "residual_in"
+            ):  # what was recorded is already the edited one
+                own.setdefault(edit.site.address, []).append(edit)
 
         def keep(path: str, name: str, value: Any) -> Any:
             address = f"{path}.{name}"
@@ -66,51 +75,33 @@ class Replay:
         self._compare(part, values)
         return values
 
-    def _inputs(self, name: str) -> Any:
-        stack = f"{name.partition('.')[0]}." if name.startswith(("encoder.", "decoder.")) else ""
-        kind = name.removeprefix(stack)
+    def _inputs(self, part: str) -> Any:
+        """What a part reads."""
+        if part in ("head", "pooler"):
+            return self.read(last_vector(self.config, output_stack(self.config)))
+        stack = next(stack for stack in prefixes(self.config) if part.startswith(stack))
+        kind = part.removeprefix(stack)
         if kind == "embedding":
             return self.read(f"{stack}ids")
-        if kind.startswith("layers."):
-            return self.read(f"{name}.residual_in")
         if kind == "final_norm":
-            return self.read(self.last_residual(stack))
-        return self.read(self.last_vector(self.output_stack))
+            return self.read(last_residual(self.config, stack))
+        return self.read(f"{part}.residual_in")
 
-    def _memory(self, name: str) -> Array | None:
+    def _memory(self, part: str) -> Array | None:
         """What cross-attention looks at, for a decoder's layer of two stacks."""
-        if not name.startswith("decoder.layers."):
+        if not part.startswith("decoder.layers."):
             return None
-        return np.array(self.read(self.last_vector("encoder.")))[None]
+        return np.array(self.read(last_vector(self.config, "encoder.")))[None]
 
-    @property
-    def output_stack(self) -> str:
-        return "decoder." if len(self.config.stacks) > 1 else ""
-
-    def last_residual(self, stack: str) -> str:
-        """The address of what a stack's last layer puts out."""
-        return f"{stack}layers.{self._stack(stack).layers - 1}.residual_out"
-
-    def last_vector(self, stack: str) -> str:
-        """The address of what a stack puts out."""
-        final = self._stack(stack).final_norm
-        return f"{stack}final_norm.output" if final else self.last_residual(stack)
-
-    def _stack(self, stack: str) -> Any:
-        named = self.config.stacks.get(stack.removesuffix("."))
-        return named or next(iter(self.config.stacks.values()))
-
-    def _compare(self, name: str, values: Mapping[str, Array]) -> None:
-        head, _, number = name.rpartition(".")
-        if not head.endswith("layers"):
+    def _compare(self, part: str, values: Mapping[str, Array]) -> None:
+        """Note how far a layer's output is from what was captured of it, if that is all its own."""
+        layers, _, number = part.rpartition(".")
+        if not layers.endswith("layers"):
             return
-        ahead = f"{head}.{int(number) + 1}.residual_in"
-        at = ahead if ahead in self.captured else f"{name}.residual_out"
-        if at not in self.captured or any(edit.site == at for edit in self.edits):
+        ahead = f"{layers}.{int(number) + 1}.residual_in"
+        at = ahead if ahead in self.captured else f"{part}.residual_out"
+        if at not in self.captured or any(edit.site.address == at for edit in self.edits):
             return
-        again, seen = (
-            np.asarray(x, np.float64) for x in (values[f"{name}.residual_out"], self.read(at))
-        )
-        scale = np.abs(seen).max(axis=-1)
-        gap = np.abs(again - seen).max(axis=-1)
-        self.drift[name] = float((gap / np.where(scale > 0, scale, 1)).max())
+        again, seen = wide(values[f"{part}.residual_out"]), wide(self.read(at))
+        scale, gap = np.abs(seen).max(-1), np.abs(again - seen).max(-1)
+        self.drift[part] = float((gap / np.where(scale > 0, scale, 1.0)).max())

@@ -27,7 +27,7 @@ from lucidlm.trace.sites import Site, catalogue
 from lucidlm.trace.tokenized import Tokenized
 
 Phase = Literal["encode", "prefill", "decode"]
-NUMBERS = frozenset({"ids", "segments"})
+INDICES = frozenset({"ids", "segments"})  # of a stack: rows of its tables
 
 
 @dataclass(frozen=True)
@@ -173,14 +173,12 @@ class Run:
 
     def site(self, name: str) -> Site:
         """The site of an address or alias. Raises UnknownName with the nearest ones."""
-        if self.config is None:
-            return self.catalogue[resolve_plain(name, self.catalogue)]
         return self.catalogue[resolve(name, self.config, self.catalogue)]
 
     def read(self, address: str) -> Any:
         """A whole site; `ids` and `segments` of a stack too."""
         stack, _, noun = address.rpartition(".")
-        if noun in NUMBERS and stack in {"", "encoder", "decoder"}:
+        if noun in INDICES and stack in {"", "encoder", "decoder"}:
             tokens = self.sources if stack == "encoder" else self.tokens[: self.length]
             return np.array([token.id if noun == "ids" else 0 for token in tokens], np.int64)
         site = self.catalogue[address]
@@ -259,12 +257,3 @@ class Run:
         if self._replay is None:
             raise TraceError("trace.no_model", address="", name=self.name)
         return self._replay
-
-
-def resolve_plain(name: str, known: Mapping[str, Site]) -> str:
-    """`name`, where a model has no Transformer's names."""
-    from lucidlm.errors import UnknownName
-
-    if name not in known:
-        raise UnknownName("trace.no_such_site", name, known)
-    return name

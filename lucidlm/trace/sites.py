@@ -35,6 +35,7 @@ from lucidlm.trace.operations import (
     WeightedSum,
 )
 from lucidlm.trace.rows import LOOKS, ROWS, Axes
+from lucidlm.trace.stacks import prefixes
 
 # A position is counted along the sequence that a stack reads.
 Length = Literal["positions", "sources"]
@@ -56,6 +57,11 @@ class Site:
     @property
     def axes(self) -> Axes:
         return ROWS[self.key].axes
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the engine computes it, so that it can be captured and edited."""
+        return not self.derived and self.part not in {"sampling", "tokenizer"}
 
     @property
     def equation(self) -> str:
@@ -111,11 +117,9 @@ class _Layout:
 
     def model(self) -> Iterator[Site]:
         config, last = self.config, ""
-        two = len(config.stacks) > 1
-        for name, stack in config.stacks.items():
-            at = f"{name}." if two else ""
-            length: Length = "sources" if two and name == "encoder" else "positions"
-            walk = _StackLayout(config, stack, at, length, memory=last if two else "")
+        for at, stack in prefixes(config).items():
+            length: Length = "sources" if at == "encoder." else "positions"
+            walk = _StackLayout(config, stack, at, length, memory=last)
             yield from walk.sites()
             last = walk.last
         if config.head is not None:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from lucidlm.trace.arrange import to_array
 from lucidlm.trace.operations import Array
 
 Shape = tuple[int, ...]
+AT_ONCE = 1024  # arrays in one system call: IOV_MAX of Linux and macOS
 
 
 class Store(Protocol):
@@ -48,7 +48,7 @@ class Spill:
     def __init__(self, grows: Callable[[str], bool], folder: Path | None = None) -> None:
         self.grows = grows  # whether the last axis of a site counts keys
         try:
-            self.file = tempfile.TemporaryFile(dir=folder, prefix="lucidlm-")
+            self.file = tempfile.TemporaryFile(buffering=0, dir=folder, prefix="lucidlm-")
         except OSError as error:
             raise TraceError(
                 "trace.cannot_spill", folder=folder or tempfile.gettempdir(), reason=error.strerror
@@ -56,7 +56,6 @@ class Spill:
         weakref.finalize(self, self.file.close)
         self.end = 0
         self.layouts: dict[tuple[tuple[str, Shape, str], ...], _Layout] = {}
-        self.lock = threading.Lock()
 
     def put(self, values: Mapping[str, Any], keys: int) -> Mapping[str, Any]:
         arrays = {address: to_array(value) for address, value in values.items()}
@@ -68,18 +67,34 @@ class Spill:
             self.layouts[kind] = _Layout.of(kind, self.grows)
         start = self.end
         try:
-            for array in arrays.values():
-                self.end += self.file.write(np.ascontiguousarray(array).data.cast("B"))
+            self.end += write_all(self.file.fileno(), arrays.values())
         except OSError as error:
             raise TraceError("trace.disk", reason=error.strerror) from None
         return _Spilled(self, self.layouts[kind], start, keys)
 
     def read(self, offset: int, shape: Shape, dtype: np.dtype[np.floating]) -> Array:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        with self.lock:  # what was written may still be on its way to the file
-            self.file.flush()
         data = os.pread(self.file.fileno(), size, offset)
         return np.frombuffer(data, dtype).reshape(shape)
+
+
+def write_all(file: int, arrays: Iterable[Array]) -> int:
+    """Write arrays one behind the other, as many in one call as the system takes; returns how many
+    bytes that were.
+    """
+    left = [np.ascontiguousarray(array).data.cast("B") for array in arrays if array.size]
+    written = 0
+    while left:
+        count = os.writev(file, left[:AT_ONCE])
+        written += count
+        done = 0
+        while done < len(left) and count >= left[done].nbytes:
+            count -= left[done].nbytes
+            done += 1
+        left = left[done:]
+        if count:
+            left[0] = left[0][count:]
+    return written
 
 
 @dataclass(frozen=True)

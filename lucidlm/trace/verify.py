@@ -13,18 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucidlm.trace.operations import Array, Doubles, Index, cell
+from lucidlm.trace.rounding import (
+    crosses,
+    dtype_of,
+    least,
+    rounded,
+    row_magnitude,
+    tolerance,
+)
 from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.run import Run
 from lucidlm.trace.sites import Site
-
-# Of the engine's own type: each operation reads recorded values, so its error is a few roundings of
-# what it adds up, and in a long sum some tens of them.
-ROUNDINGS = 64
-# bfloat16 is what values are kept in; sums are made in float32, so that only a handful count.
-FEW_ROUNDINGS = 8
-# A value seen in the run against one that follows from a recomputed value: a whole part of the
-# model, added up in another order, lies between the two.
-REPLAYED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,94 +104,54 @@ class Verification:
         }
 
 
-def verify(trace: Run, sites: Iterable[str] | None = None) -> Verification:
-    """Compute every site of `trace`, or those named, from the recorded values that it reads.
+def verify(run: Run, sites: Iterable[str] | None = None) -> Verification:
+    """Compute every site of `run`, or those named, from the recorded values that it reads.
 
     Cells that an edit wrote, and products with keys that the run never looked at, are not compared.
     A trace opened without its model shows what needs no weights and was kept. Raises UnknownName
     for a site that does not exist.
     """
-    wanted = None if sites is None else {trace.site(name).address for name in sites}
+    wanted = None if sites is None else {run.site(name).address for name in sites}
     # in the order of computation, so that a part is replayed once
-    checks = [_check(trace, site) for site in _checkable(trace, wanted)]
-    drift = max(trace.drift.values(), default=0.0)
+    checks = [_check(run, site) for site in _checkable(run, wanted)]
+    drift = max(run.drift.values(), default=0.0)
     return Verification(
-        model=trace.name, positions=trace.length, by_site=tuple(checks), replay_drift=drift
+        model=run.name, positions=run.length, by_site=tuple(checks), replay_drift=drift
     )
 
 
-def epsilon(dtype: str) -> float:
-    """The distance from 1 to the next number of a floating type."""
-    return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
-
-
-def least(dtype: str) -> float:
-    """The smallest magnitude: below the normal numbers roundings do not shrink any further."""
-    return float(np.finfo("float32" if dtype == "bfloat16" else dtype).tiny) / epsilon(dtype)
-
-
-def tolerance(trace: Run, site: Site) -> float:
-    """The difference that rounding may make at a site that is not exact, as a share of the
-    magnitude.
-    """
-    dtype = _dtype(trace, site)
-    roundings = FEW_ROUNDINGS if dtype == "bfloat16" else ROUNDINGS
-    return roundings * (REPLAYED if crosses(trace, site) else 1) * epsilon(dtype)
-
-
-def crosses(trace: Run, site: Site) -> bool:
-    """Whether the site was seen in the run and something that it reads is recomputed, or the other
-    way round. What a part is replayed from is the same on both sides.
-    """
-    if site.part == "sampling":  # reads what was seen
-        return False
-    read = [trace.catalogue[name] for name in site.operation.inputs if name in trace.catalogue]
-    if trace.is_seen(site.address):
-        return not all(trace.is_seen(source.address) for source in read)
-    inside = [source for source in read if source.part == site.part]
-    begin = "layer.residual_in"
-    return any(trace.is_seen(source.address) for source in inside if source.key != begin)
-
-
-def _dtype(trace: Run, site: Site) -> str:
-    """The type that a site is computed in: the sampler has its own."""
-    return "float32" if site.part == "sampling" else trace.dtype
-
-
-def _checkable(trace: Run, wanted: Collection[str] | None) -> Iterable[Site]:
-    for site in trace.catalogue.values():
+def _checkable(run: Run, wanted: Collection[str] | None) -> Iterable[Site]:
+    for site in run.catalogue.values():
         if site.derived or site.part == "tokenizer":
             continue
-        if site.part == "sampling" and not trace.chosen:
+        if site.part == "sampling" and not run.chosen:
             continue
-        there = trace.engine is not None or all(
-            _is_kept(trace, name) for name in (site.address, *site.operation.inputs)
+        there = run.engine is not None or all(
+            _is_kept(run, name) for name in (site.address, *site.operation.inputs)
         )
         if there and (wanted is None or site.address in wanted):
             yield site
 
 
-def _is_kept(trace: Run, name: str) -> bool:
+def _is_kept(run: Run, name: str) -> bool:
     """Whether a trace without its model has it: weights it never has."""
-    if name in trace.catalogue:
-        return trace.is_seen(name)
+    if name in run.catalogue:
+        return run.is_seen(name)
     return not name.endswith((".weight", ".bias"))
 
 
-def _check(trace: Run, site: Site) -> SiteCheck:
-    recorded = np.asarray(trace.read(site.address))
-    computed = site.operation.compute(trace)
+def _check(run: Run, site: Site) -> SiteCheck:
+    recorded = np.asarray(run.read(site.address))
+    computed = site.operation.compute(run)
     assert recorded.shape == computed.value.shape, site.address
-    dtype, value, magnitude = _dtype(trace, site), computed.value, computed.magnitude
-    if crosses(trace, site):
-        # errors of the part between are as large as its largest numbers allow, everywhere
-        row = np.abs(value).max(axis=-1, keepdims=True, initial=0.0)
-        magnitude = row if magnitude is None else np.maximum(magnitude, row)
+    dtype, value, magnitude = dtype_of(run, site), computed.value, computed.magnitude
+    if crosses(run, site):
+        magnitude = np.maximum(row_magnitude(value), 0.0 if magnitude is None else magnitude)
     exact = magnitude is None
     if magnitude is None:
         value = rounded(value, recorded.dtype, dtype)
         magnitude = np.abs(value)
-    edited = _edited(trace, site, recorded.shape)
+    edited = _edited(run, site, recorded.shape)
     found = recorded.astype(np.float64)
     absolute, relative = _differences(found, value, magnitude, dtype)
     compared = ~(edited | _never_computed(site, found))
@@ -203,26 +162,10 @@ def _check(trace: Run, site: Site) -> SiteCheck:
         edited=int(edited.sum()),
         max_absolute=float(absolute.max(initial=0.0)),
         max_relative=float(relative.max(initial=0.0)),
-        worst_address=_worst_address(trace, site, relative, compared),
-        tolerance=0.0 if exact else tolerance(trace, site),
+        worst_address=_worst_address(run, site, relative, compared),
+        tolerance=0.0 if exact else tolerance(run, site),
         exact=exact,
     )
-
-
-def rounded(value: Doubles, stored: np.dtype[Any], dtype: str) -> Doubles:
-    """`value` as `dtype` holds it, in an array of type `stored`. bfloat16, which NumPy does not
-    have, is stored as float32.
-    """
-    if stored.kind != "f":
-        return value
-    with np.errstate(over="ignore"):
-        narrow = value.astype(stored)
-    if dtype == "bfloat16" and stored == np.float32:
-        # to the nearest, ties to even, as the hardware does: the upper half of the bits
-        bits = narrow.view(np.uint32)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-        narrow = np.where(np.isfinite(narrow), bits.view(np.float32), narrow)
-    return narrow.astype(np.float64)
 
 
 def _differences(
@@ -240,10 +183,10 @@ def _differences(
     return absolute, np.where(agree, 0.0, relative)
 
 
-def _edited(trace: Run, site: Site, shape: Sequence[int]) -> NDArray[np.bool_]:
+def _edited(run: Run, site: Site, shape: Sequence[int]) -> NDArray[np.bool_]:
     edited = np.zeros(tuple(shape), np.bool_)
-    for edit in trace.edits:
-        if edit.site == site.address:
+    for edit in run.edits:
+        if edit.site.address == site.address:
             edited |= edit.mask(shape)
     return edited
 
@@ -256,10 +199,10 @@ def _never_computed(site: Site, found: Doubles) -> NDArray[np.bool_]:
     return np.isnan(found) & (np.arange(keys) > np.arange(queries)[:, None])
 
 
-def _worst_address(trace: Run, site: Site, relative: Array, compared: NDArray[np.bool_]) -> str:
+def _worst_address(run: Run, site: Site, relative: Array, compared: NDArray[np.bool_]) -> str:
     if not compared.any():
         return ""
     worst = int(np.argmax(np.where(compared, relative, -1.0)))
     at: Index = tuple(map(int, np.unravel_index(worst, relative.shape)))
-    first = at[0] + trace.start(site.address)
+    first = at[0] + run.start(site.address)
     return cell(site.address, *zip(site.axes, (first, *at[1:]), strict=True))

@@ -17,6 +17,7 @@ from lucidlm.generate.sampling import softmax
 from lucidlm.locale import text
 from lucidlm.trace import predictions
 from lucidlm.trace.attribution import attribute
+from lucidlm.trace.numbers import percent
 from lucidlm.trace.operations import Array
 from lucidlm.trace.run import Run, Token
 
@@ -147,11 +148,7 @@ def _id(run: Run, word: str | int | None, position: int, logits: Array, reads: b
     if word is None:
         stands = not reads and position < len(run.tokens)  # where a model fills in, a mask does
         return run.tokens[position].id if stands else int(logits.argmax())
-    if isinstance(word, str):
-        return predictions.token_id(run, word)
-    if not 0 <= word < logits.size:
-        raise TraceError("lens.no_id", id=word, last=logits.size - 1)
-    return word
+    return predictions.token_id(run, word, logits.size)
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -297,9 +294,3 @@ def _named(found: Why, one: Without, lang: str) -> str:
     alike = sum(other.label == one.label for other in found.removed) > 1
     values = {"label": one.label.strip() or one.label, "position": one.position}
     return text(f"glass.why_{key}_at" if alike else f"glass.why_{key}", lang, **values)
-
-
-def percent(share: float) -> str:
-    """61.2 %; what is small keeps two digits."""
-    value = 100 * share
-    return f"{value:.1f} %" if value >= 0.95 else f"{value:.2g} %"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from lucidlm.locale import text
-from lucidlm.trace.cells import Cell, Number
+from lucidlm.trace.cells import Cell
+from lucidlm.trace.numbers import Number, digits
 
 
 def sentence(key: str, lang: str) -> str:
@@ -44,7 +45,7 @@ def places(cell: Cell, lang: str) -> str:
     return text("glass.comma", lang).join(found)
 
 
-def number(value: Number | None, lang: str) -> str:
+def number(value: Number, lang: str) -> str:
     """About six digits; yes and no for what is kept."""
     if value is None:
         return text("glass.nothing", lang)
@@ -54,4 +55,4 @@ def number(value: Number | None, lang: str) -> str:
         return str(value)
     if math.isinf(value):
         return "-∞" if value < 0 else "∞"
-    return f"{value:.6g}"
+    return digits(value)

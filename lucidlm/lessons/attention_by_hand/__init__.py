@@ -1,1 +1,3 @@
 """One step of attention, with nothing but dot products."""
+
+ORDER = 10

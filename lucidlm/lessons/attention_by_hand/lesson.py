@@ -130,4 +130,4 @@ def weather() -> dict[str, Value]:
     }
 
 
-LESSON = Lesson(order=50, values=values, article=ARTICLE)
+LESSON = Lesson(values=values, article=ARTICLE)

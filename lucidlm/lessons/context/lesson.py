@@ -114,6 +114,4 @@ def cosines(one: Array, two: Array) -> Array:
 
 
 BEATS = {"pieces": pieces, "layers": layers, "following": following}
-LESSON = Lesson(
-    order=32, values=values, needs={beat: Needs(MODELS, run) for beat, run in BEATS.items()}
-)
+LESSON = Lesson(values=values, needs={beat: Needs(MODELS, run) for beat, run in BEATS.items()})

@@ -1,1 +1,3 @@
 """The dog language: the next word by counting, and by attention."""
+
+ORDER = 110

@@ -137,4 +137,4 @@ def probabilities(engine: Engine, ids: Sequence[int]) -> Array:
     return softmax(engine.step([ids], ForwardContext())[0])
 
 
-LESSON = Lesson(order=40, values=values, article=ARTICLE)
+LESSON = Lesson(values=values, article=ARTICLE)

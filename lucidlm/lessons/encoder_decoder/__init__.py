@@ -1,1 +1,3 @@
 """A whole encoder-decoder, set by hand, that translates."""
+
+ORDER = 50

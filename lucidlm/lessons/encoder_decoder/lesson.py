@@ -171,4 +171,4 @@ def _words(ids: list[int]) -> tuple[str, ...]:
     return tuple(hand.WORDS[id].strip() for id in ids)
 
 
-LESSON = Lesson(order=20, values=values)
+LESSON = Lesson(values=values)

@@ -1,1 +1,3 @@
 """Three structures from the same blocks."""
+
+ORDER = 100

@@ -110,4 +110,4 @@ def _own(config: Config) -> Stack:
     return stack
 
 
-LESSON = Lesson(order=34, values=values, article=ARTICLE)
+LESSON = Lesson(values=values, article=ARTICLE)

@@ -1,1 +1,3 @@
 """Input and output joined, one word a step: the matrices that flow, and those that stay."""
+
+ORDER = 120

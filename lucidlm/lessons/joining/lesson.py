@@ -187,4 +187,4 @@ def _dims(count: int) -> list[str]:
     return [str(at) for at in range(count)]
 
 
-LESSON = Lesson(order=41, values=values, article=ARTICLE)
+LESSON = Lesson(values=values, article=ARTICLE)

@@ -1,1 +1,3 @@
 """One attention head: three matrices, a scale, a mask."""
+
+ORDER = 20

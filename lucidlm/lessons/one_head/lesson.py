@@ -93,4 +93,4 @@ def _vector(vector: Array) -> str:
     return "[" + ", ".join(f"{x:.3g}" for x in vector.round(9) + 0.0) + "]"
 
 
-LESSON = Lesson(order=8, values=values, article={"masked": MASKED})
+LESSON = Lesson(values=values, article={"masked": MASKED})

@@ -107,4 +107,4 @@ def _vector(vector: Array) -> str:
     return "[" + ", ".join(f"{x:g}" for x in vector.round(4) + 0.0) + "]"
 
 
-LESSON = Lesson(order=9, values=values)
+LESSON = Lesson(values=values)

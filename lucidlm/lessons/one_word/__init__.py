@@ -1,1 +1,3 @@
 """One word through one decoder layer, and on to the end of the sentence."""
+
+ORDER = 40

@@ -227,4 +227,4 @@ def _vector(vector: Array) -> str:
     return "[" + ", ".join(f"{x:g}" for x in _short(vector)) + "]"
 
 
-LESSON = Lesson(order=10, values=values, article={**hand.ARTICLE, "masked": -999})
+LESSON = Lesson(values=values, article={**hand.ARTICLE, "masked": -999})

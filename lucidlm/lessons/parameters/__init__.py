@@ -1,1 +1,3 @@
 """Where a large model's parameters are, counted."""
+
+ORDER = 90

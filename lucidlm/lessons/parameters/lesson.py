@@ -115,4 +115,4 @@ def _others(say: Words) -> Table:
     return Table(heads, tuple(rows), ".1%")
 
 
-LESSON = Lesson(order=33, values=values, article=ARTICLE)
+LESSON = Lesson(values=values, article=ARTICLE)

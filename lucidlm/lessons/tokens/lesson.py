@@ -24,7 +24,7 @@ KIND, DIM, SEED = "unigram", 4, 3
 def values(say: Words) -> dict[str, Value]:
     cut = {kind: _pieces(builtin(kind)) for kind in KINDS}
     counts = [len(pieces) for pieces in cut.values()]
-    rows = (figure(say, "pieces", PIECES, counts, names=KINDS),)
+    rows = (figure(say, "pieces", PIECES, counts, names=[say(kind) for kind in KINDS]),)
     merges = explain(builtin("bpe"), QUESTION).merges
     shown: dict[str, Value] = {
         "question": QUESTION,
@@ -81,4 +81,4 @@ def _pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(label.strip() for label in labels([tokenizer.own_bytes(id) for id in ids]))
 
 
-LESSON = Lesson(order=30, values=values, article=ARTICLE, needs={"real": Needs(REAL, real)})
+LESSON = Lesson(values=values, article=ARTICLE, needs={"real": Needs(REAL, real)})

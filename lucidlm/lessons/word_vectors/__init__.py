@@ -1,1 +1,3 @@
 """Arithmetic with the vectors of words."""
+
+ORDER = 70

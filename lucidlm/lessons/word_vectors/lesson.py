@@ -109,4 +109,4 @@ def _cosine(one: Floats, two: Floats) -> float:
 NEEDS = {
     beat: Needs((GLOVE,), run) for beat, run in (("near", near), ("real", real), ("plural", plural))
 }
-LESSON = Lesson(order=31, values=values, article=ARTICLE, needs=NEEDS)
+LESSON = Lesson(values=values, article=ARTICLE, needs=NEEDS)

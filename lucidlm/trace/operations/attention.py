@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lucidlm.config import MaskKind, Rope
 from lucidlm.reference import equations
+from lucidlm.reference.equations import Integers
+from lucidlm.trace.numbers import digits, operand
 from lucidlm.trace.operations.base import (
     Computed,
     Doubles,
@@ -17,8 +20,7 @@ from lucidlm.trace.operations.base import (
     Worked,
     cell,
 )
-from lucidlm.trace.operations.numbers import number
-from lucidlm.trace.operations.working import equation, result, terms_of
+from lucidlm.trace.operations.working import equation, terms_of
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,8 @@ class Rotate(Operation):
 
     def compute(self, values: Values) -> Computed:
         x = equations.wide(values.read(self.source))  # (T, H, D)
-        positions, half = np.arange(len(x)), x.shape[-1] // 2
-        size = np.abs(x)
-        pair = size + np.roll(size, half, axis=-1)
-        # The engine's angle is rounded too, and its error grows with the angle; with the angle
-        # before scaling, for the blend of two frequencies is no more exact than either.
-        turn = equations.frequencies(replace(self.rope, scaling="none"), x.shape[-1])
-        angles = np.tile(np.outer(positions, turn), 2)[:, None]  # (T, 1, D)
-        return Computed(equations.rotate(x, positions, self.rope), pair * (1 + angles))
+        positions = np.arange(len(x))
+        return Computed(equations.rotate(x, positions, self.rope), self._magnitude(x, positions))
 
     def cell(self, values: Values, at: Index) -> Worked:
         position, head, i = at
@@ -70,7 +66,19 @@ class Rotate(Operation):
             ),
             arrays={"x": pair, "angle": angle, "sign": sign},
             steps=(("angle", angle, ""), ("cos", cos, ""), ("sin", sin, "")),
+            magnitude=float(self._magnitude(x[None, None], np.array([position]))[0, 0, i]),
         )
+
+    def _magnitude(self, x: Doubles, positions: Integers) -> Doubles:
+        """Of x (T, H, D). The engine's angle is rounded too, and its error grows with the angle;
+        with the angle before scaling, for the blend of two frequencies is no more exact than
+        either.
+        """
+        size, half = np.abs(x), x.shape[-1] // 2
+        pair = size + np.roll(size, half, axis=-1)
+        turn = equations.frequencies(replace(self.rope, scaling="none"), x.shape[-1])
+        angles: Doubles = np.tile(np.outer(positions, turn), 2)[:, None]  # (T, 1, D)
+        return pair * (1 + angles)
 
 
 @dataclass(frozen=True)
@@ -204,10 +212,6 @@ class Softmax(Operation):
         head, query, key = at
         scores = _visible(values.read(self.source)[head, query])
         keys = np.flatnonzero(scores > -np.inf)
-
-        def address(key: int) -> str:
-            return cell(self.source, ("head", head), ("query", query), ("key", key))
-
         if not (keys == key).any():
             return Worked(
                 terms=terms_of([], addresses=lambda i: ("",)),
@@ -217,25 +221,11 @@ class Softmax(Operation):
                 arrays={},
                 note=("explain.hidden_weight", {"query": query, "key": key}),
             )
-        highest = int(np.argmax(scores))
-        powers = np.exp(scores[keys] - scores[highest])
-        own = int(np.flatnonzero(keys == key)[0])
-        total = float(powers[own] / powers.sum())
-        return Worked(
-            terms=terms_of(powers, addresses=lambda i: (address(int(keys[i])),)),
-            total=total,
-            expression=(
-                f"{result(total)} = exp({number(scores[key])} - {number(scores[highest])})"
-                f" / {number(powers.sum())}"
-            ),
-            program="powers = np.exp(scores - scores.max())\nvalue = powers[own] / powers.sum()",
-            arrays={"scores": scores[keys], "own": own},
-            steps=(
-                ("max", float(scores[highest]), address(highest)),
-                ("exp", float(powers[own]), address(key)),
-                ("sum", float(powers.sum()), ""),
-            ),
-        )
+
+        def address(key: int) -> str:
+            return cell(self.source, ("head", head), ("query", query), ("key", key))
+
+        return softmax_cell("scores", scores, keys, key, address)
 
 
 @dataclass(frozen=True)
@@ -287,6 +277,31 @@ def _visible(scores: object) -> Doubles:
     """Scores in float64; what no pass computed is hidden."""
     wide: Doubles = np.nan_to_num(np.asarray(scores, np.float64), nan=-np.inf, neginf=-np.inf)
     return wide
+
+
+def softmax_cell(
+    name: str, scores: Doubles, seen: Integers, at: int, address: Callable[[int], str]
+) -> Worked:
+    """The share of `at` among the scores that are `seen`; a score stands at `address(its index)`,
+    and is called `name` in the program.
+    """
+    highest, own = int(seen[np.argmax(scores[seen])]), int(np.flatnonzero(seen == at)[0])
+    powers = np.exp(scores[seen] - scores[highest])
+    total = float(powers[own] / powers.sum())
+    exponent = f"{operand(scores[at])} - {operand(scores[highest])}"
+    return Worked(
+        terms=terms_of(powers, addresses=lambda i: (address(int(seen[i])),)),
+        total=total,
+        expression=f"{digits(total)} = exp({exponent}) / {operand(powers.sum())}",
+        program=f"powers = np.exp({name} - {name}.max())\nvalue = powers[own] / powers.sum()",
+        arrays={name: scores[seen], "own": own},
+        steps=(
+            ("max", float(scores[highest]), address(highest)),
+            ("exp", float(powers[own]), address(at)),
+            ("sum", float(powers.sum()), ""),
+        ),
+        magnitude=float(spread(scores[seen])[own]),
+    )
 
 
 def spread(scores: Doubles) -> Doubles:

@@ -99,7 +99,8 @@ class Worked:
     score, the sum of exponentials, an angle), each with the address of the cell it is, or "".
     `program` is NumPy that assigns `value` from `arrays`, under which they are its variables.
     `note` is the key of a sentence about this cell in `lucidlm.locale` with its values (why it is
-    masked, what cut a candidate), or None.
+    masked, what cut a candidate), or None. `magnitude` is the cell's in `Computed`; None says that
+    it is the sum of the terms' absolute values.
     """
 
     terms: Terms
@@ -109,6 +110,7 @@ class Worked:
     arrays: Mapping[str, Any]
     steps: tuple[tuple[str, float, str], ...] = ()
     note: tuple[str, Mapping[str, object]] | None = None
+    magnitude: float | None = None
 
 
 @dataclass(frozen=True)

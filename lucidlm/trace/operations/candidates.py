@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from lucidlm.generate.sampling import Sampled, row_seed
 from lucidlm.reference import equations
+from lucidlm.trace.numbers import digits, operand
+from lucidlm.trace.operations.attention import softmax_cell
 from lucidlm.trace.operations.base import Terms, Worked, cell
-from lucidlm.trace.operations.numbers import number
 from lucidlm.trace.operations.sampling import Choice, find_row
-from lucidlm.trace.operations.working import equation, result, terms_of
+from lucidlm.trace.operations.working import equation, terms_of
 
 Note = tuple[str, dict[str, object]]
 Step = tuple[str, float, str]
@@ -140,7 +141,7 @@ def _cell_kept(choice: Choice, head: str | None) -> Worked:
     return Worked(
         terms=terms_of(*passes, addresses=lambda i: ("", "", "")),
         total=total,
-        expression=f"{result(total)} = {' * '.join(map(number, passes))}",
+        expression=f"{digits(total)} = {' * '.join(map(operand, passes))}",
         program=KEPT_PROGRAM,
         arrays={
             "scaled": sampled.scaled,
@@ -181,26 +182,9 @@ def _cell_probabilities(choice: Choice, head: str | None) -> Worked:
     sampled, word = choice.sampled, choice.word
     if not sampled.kept[word]:
         return _fixed(0.0, _verdict(choice))
-    ids: NDArray[np.int64] = np.flatnonzero(sampled.kept)
-    scaled = equations.wide(sampled.scaled[ids])
-    highest, own = int(np.argmax(scaled)), int(np.flatnonzero(ids == word)[0])
-    powers = np.exp(scaled - scaled[highest])
-    total = float(powers[own] / powers.sum())
-    return Worked(
-        terms=terms_of(powers, addresses=lambda i: (choice.at("scaled", int(ids[i])),)),
-        total=total,
-        expression=(
-            f"{result(total)} = exp({number(scaled[own])} - {number(scaled[highest])})"
-            f" / {number(powers.sum())}"
-        ),
-        program="powers = np.exp(scaled - scaled.max())\nvalue = powers[own] / powers.sum()",
-        arrays={"scaled": scaled, "own": own},
-        steps=(
-            ("max", float(scaled[highest]), choice.at("scaled", int(ids[highest]))),
-            ("exp", float(powers[own]), choice.at("scaled")),
-            ("sum", float(powers.sum()), ""),
-        ),
-    )
+    kept: NDArray[np.int64] = np.flatnonzero(sampled.kept)
+    scaled = equations.wide(sampled.scaled)
+    return softmax_cell("scaled", scaled, kept, word, lambda id: choice.at("scaled", id))
 
 
 def _cell_cdf(choice: Choice, head: str | None) -> Worked:
@@ -233,7 +217,7 @@ def _cell_draw(choice: Choice, head: str | None) -> Worked:
     return Worked(
         terms=_constant(draw),
         total=draw,
-        expression=result(draw),
+        expression=digits(draw),
         program=program,
         arrays={},
         note=("explain.draw_seed", {"draw": draw, "count": count, "seed": seed, "row": row}),
@@ -251,7 +235,7 @@ def _cell_id(choice: Choice, head: str | None) -> Worked:
     return Worked(
         terms=_constant(float(id)),
         total=float(id),
-        expression=f"{number(low)} <= {number(sampled.draw)} < {number(high)}",
+        expression=f"{operand(low)} <= {operand(sampled.draw)} < {operand(high)}",
         program="value = np.flatnonzero(cdf > draw)[0]",
         arrays={"cdf": sampled.cdf, "draw": sampled.draw},
         steps=(
@@ -306,11 +290,11 @@ CELLS: dict[str, Callable[[Choice, str | None], Worked]] = {
 def _read(value: float, divisor: float, address: str, note: Note | None = None) -> Worked:
     """One recorded number, divided by a setting."""
     total = value / divisor
-    shown = number(value) if divisor == 1 else f"{number(value)} / {number(divisor)}"
+    shown = operand(value) if divisor == 1 else f"{operand(value)} / {operand(divisor)}"
     return Worked(
         terms=terms_of(value, 1 / divisor, addresses=lambda i: (address, "")),
         total=total,
-        expression=f"{result(total)} = {shown}",
+        expression=f"{digits(total)} = {shown}",
         program="value = read / divisor",
         arrays={"read": value, "divisor": divisor},
         note=note,
@@ -322,7 +306,7 @@ def _fixed(value: float, note: Note, steps: tuple[Step, ...] = ()) -> Worked:
     return Worked(
         terms=_constant(value),
         total=value,
-        expression=result(value),
+        expression=digits(value),
         program="value = constant",
         arrays={"constant": value},
         steps=steps,

@@ -8,9 +8,9 @@ import numpy as np
 
 from lucidlm.config import Activation
 from lucidlm.reference.equations import activation, wide
-from lucidlm.trace.operations.base import Computed, Index, Operation, Values, Worked
-from lucidlm.trace.operations.numbers import number
-from lucidlm.trace.operations.working import equation, result, terms_of, vector_cell
+from lucidlm.trace.numbers import digits, operand
+from lucidlm.trace.operations.base import Computed, Doubles, Index, Operation, Values, Worked
+from lucidlm.trace.operations.working import equation, terms_of, vector_cell
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Copy(Operation):
         return Worked(
             terms=terms_of(x, addresses=lambda i: (vector_cell(self.source, at),)),
             total=x,
-            expression=f"{result(x)} = {result(x)}",
+            expression=f"{digits(x)} = {digits(x)}",
             program="value = x",
             arrays={"x": x},
         )
@@ -127,11 +127,7 @@ class Unary(Operation):
     def compute(self, values: Values) -> Computed:
         x = wide(values.read(self.source))
         value = activation(self.function)(x)
-        if self.function == "relu":
-            return Computed(value, None)
-        # x (1 + erf ...): left of 0 the sum cancels, and its rounding is multiplied by x
-        cancels = self.function in ("gelu", "gelu_tanh")
-        return Computed(value, np.abs(x if cancels else value))
+        return Computed(value, None if self.function == "relu" else self._magnitude(x, value))
 
     def cell(self, values: Values, at: Index) -> Worked:
         x = float(values.read(self.source)[at])
@@ -140,8 +136,13 @@ class Unary(Operation):
         return Worked(
             terms=terms_of(x, addresses=lambda i: (vector_cell(self.source, at),)),
             total=total,
-            expression=f"{result(total)} = {formula.format(x=number(x))}",
+            expression=f"{digits(total)} = {formula.format(x=operand(x))}",
             program=program,
             arrays={"x": x},
             note=("trace.term_of_function", {}),
+            magnitude=float(self._magnitude(wide(x), wide(total))),
         )
+
+    def _magnitude(self, x: Doubles, value: Doubles) -> Doubles:
+        # x (1 + erf ...): left of 0 the sum cancels, and its rounding is multiplied by x
+        return np.abs(x if self.function in ("gelu", "gelu_tanh") else value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lucidlm.reference.equations import WIDENED_ROWS, linear, wide
+from lucidlm.reference.equations import blocks, wide
 from lucidlm.trace.operations.base import (
     Array,
     Computed,
@@ -141,15 +141,14 @@ class HeadOutputs(Operation):
 
 def _product(x: Doubles, weight: Array) -> tuple[Doubles, Doubles]:
     """x (..., n), weight (m, n) -> x W^T and |x| |W|^T, (..., m). The weight is widened a block at
-    a time: a vocabulary's is large.
+    a time, which stays in the processor's cache for both.
     """
     value = np.empty((*x.shape[:-1], len(weight)))
-    magnitude = np.empty_like(value)
-    for start in range(0, len(weight), WIDENED_ROWS):
-        rows = slice(start, start + WIDENED_ROWS)
-        block = wide(weight[rows])
-        value[..., rows] = linear(x, block)
-        magnitude[..., rows] = linear(np.abs(x), np.abs(block))
+    magnitude, sizes = np.empty_like(value), np.abs(x)
+    for rows in blocks(weight):
+        block = np.array(weight[rows], np.float64)  # a copy, even of float64
+        value[..., rows] = x @ block.T
+        magnitude[..., rows] = sizes @ np.abs(block, out=block).T
     return value, magnitude
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from lucidlm.reference.equations import deviation, gain, mean, normalize, wide
+from lucidlm.trace.numbers import digits, operand
 from lucidlm.trace.operations.base import Computed, Index, Operation, Values, Worked, cell
-from lucidlm.trace.operations.numbers import number
 from lucidlm.trace.operations.working import (
     equation,
-    result,
     sum_of,
     terms_of,
     vector_cell,
@@ -48,7 +47,7 @@ class Mean(Operation):
         return Worked(
             terms=terms,
             total=total,
-            expression=f"{result(total)} = ({sum_of(x, lambda i: number(x[i]))}) / {n}",
+            expression=f"{digits(total)} = ({sum_of(x, lambda i: operand(x[i]))}) / {n}",
             program="value = x.sum() / len(x)",
             arrays={"x": x},
             steps=(("sum", float(x.sum()), ""), ("n", float(n), "")),
@@ -88,18 +87,19 @@ class Deviation(Operation):
             return (vector_cell(self.source, (*at, i)),) * 2 + ("",)
 
         def write(i: int) -> str:
-            less = f"({result(x[i])} - {number(shift)})" if means else number(x[i])
+            less = f"({digits(x[i])} - {operand(shift)})" if means else operand(x[i])
             return f"{less}^2"
 
         return Worked(
             terms=terms_of(centred, centred, 1 / n, addresses=addresses),
             total=total,
-            expression=f"{result(total)} = sqrt(({sum_of(centred, write)}) / {n} + {self.eps:g})",
+            expression=f"{digits(total)} = sqrt(({sum_of(centred, write)}) / {n} + {self.eps:g})",
             program=("centred = x - mean\n" if means else "centred = x\n")
             + "value = np.sqrt((centred**2).sum() / len(x) + eps)",
             arrays={"x": x, "eps": self.eps, **_arrays(means)},
             steps=(*means, ("n", float(n), ""), ("mean_square", square, ""), ("eps", self.eps, "")),
             note=("trace.terms_under_root", {"eps": f"{self.eps:g}"}),
+            magnitude=total,
         )
 
 
@@ -129,14 +129,15 @@ class Normalize(Operation):
         total = (x - shift) / scale
         sources = (vector_cell(self.source, at), *(address for *_, address in means))
         operands, signs = [x, *(value for _, value, _ in means)], [1.0, -1.0][: len(sources)]
-        less = f"({result(x)} - {number(shift)})" if means else result(x)
+        less = f"({digits(x)} - {operand(shift)})" if means else digits(x)
         return Worked(
             terms=terms_of(operands, np.divide(signs, scale), addresses=lambda i: (sources[i], "")),
             total=total,
-            expression=f"{result(total)} = {less} / {number(scale)}",
+            expression=f"{digits(total)} = {less} / {operand(scale)}",
             program="value = (x - mean) / scale" if means else "value = x / scale",
             arrays={"x": x, **_arrays(means), **_arrays(scales)},
             steps=(*means, *scales),
+            magnitude=abs(total),
         )
 
 
@@ -167,6 +168,7 @@ class Gain(Operation):
         # x (w + offset) + b as terms: x w, x offset, b 1
         left, right, names = [x], [weight], [(read, gained)]
         total, program = x * (weight + self.offset), "value = x * weight"
+        magnitude = abs(total)
         arrays = {"x": x, "weight": weight}
         if self.offset:
             left, right, names = [*left, x], [*right, self.offset], [*names, (read, "")]
@@ -176,6 +178,7 @@ class Gain(Operation):
             left, right = [*left, bias], [*right, 1.0]
             names.append((cell(self.bias, ("dim", dim)), ""))
             total, program, arrays["bias"] = total + bias, f"{program} + bias", bias
+            magnitude += abs(bias)
         terms = terms_of(left, right, addresses=lambda i: names[i])
         return Worked(
             terms=terms,
@@ -183,6 +186,7 @@ class Gain(Operation):
             expression=equation(total, terms),
             program=program,
             arrays=arrays,
+            magnitude=magnitude,
         )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from lucidlm.config import RelativeBias
 from lucidlm.reference.equations import Integers, bucket, sinusoids, wide
+from lucidlm.trace.numbers import digits
 from lucidlm.trace.operations.base import Computed, Index, Operation, Values, Worked, cell
-from lucidlm.trace.operations.working import equation, result, terms_of
+from lucidlm.trace.operations.working import equation, terms_of
 
 ROWS_OF = {"tokens": "word", "positions": "row", "segments": "segment"}  # a table's first axis
 
@@ -80,13 +81,12 @@ class Sinusoid(Operation):
         like = values.read(self.like)
         positions, dim = np.arange(len(like)), like.shape[1]
         value = sinusoids(positions, dim)
-        # an angle is off by its size times the rounding of float64, whatever the engine's type is
-        share = np.finfo(np.float64).eps / np.finfo(like.dtype).eps
-        return Computed(value, np.abs(value) + positions[:, None] * share)
+        return Computed(value, np.abs(value) + positions[:, None] * _share(like.dtype))
 
     def cell(self, values: Values, at: Index) -> Worked:
         position, dim = at
-        n = values.read(self.like).shape[1]
+        like = values.read(self.like)
+        n = like.shape[1]
         wave = "sin" if dim < n // 2 else "cos"
         i = dim % (n // 2)
         angle = position / 10000.0 ** (2 * i / n)
@@ -94,10 +94,11 @@ class Sinusoid(Operation):
         return Worked(
             terms=terms_of(total, addresses=lambda i: ("",)),
             total=total,
-            expression=f"{result(total)} = {wave}({position} / 10000^(2 * {i} / {n}))",
+            expression=f"{digits(total)} = {wave}({position} / 10000^(2 * {i} / {n}))",
             program=f"angle = position / 10000.0 ** (2 * i / n)\nvalue = np.{wave}(angle)",
             arrays={"position": position, "i": i, "n": n},
             steps=(("angle", angle, ""),),
+            magnitude=abs(total) + position * _share(like.dtype),
         )
 
 
@@ -133,9 +134,16 @@ class BiasTable(Operation):
         return Worked(
             terms=terms_of(total, addresses=lambda i: (address,)),
             total=total,
-            expression=f"{result(total)} = table[bucket({distance}), {head}] = "
+            expression=f"{digits(total)} = table[bucket({distance}), {head}] = "
             f"table[{row}, {head}]",
             program="value = table[bucket, head]",
             arrays={"table": table, "bucket": row, "head": head},
             steps=(("distance", float(distance), ""), ("bucket", float(row), "")),
         )
+
+
+def _share(dtype: np.dtype[np.floating]) -> float:
+    """The rounding of float64 as a share of the engine's own: an angle is off by its size times the
+    former, whatever type the engine computes in.
+    """
+    return float(np.finfo(np.float64).eps / np.finfo(dtype).eps)

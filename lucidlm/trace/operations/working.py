@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lucidlm.reference.equations import wide
+from lucidlm.trace.numbers import digits, operand
 from lucidlm.trace.operations.base import Doubles, Index, Terms, cell
-from lucidlm.trace.operations.numbers import FEW, number
 from lucidlm.trace.rows import HEADS, HIDDEN, VECTOR, Axes
 
+FEW = 4  # terms that are written out
 _WIDE_NOUNS = ("gate", "up", "activated", "product")
 
 
@@ -41,11 +42,6 @@ def terms_of(*factors: ArrayLike, addresses: Callable[[int], tuple[str, ...]]) -
     return Terms(values=values, factors=wide_factors, addresses=addresses)
 
 
-def result(x: float) -> str:
-    """x alone on one side of an equation."""
-    return f"{x:.6g}"
-
-
 def sum_of(values: Doubles, write: Callable[[int], str]) -> str:
     """The largest of `values` as `write(i)` spells them, and how many more there are."""
     order = np.argsort(-np.abs(values), kind="stable")
@@ -60,6 +56,6 @@ def equation(total: float, terms: Terms) -> str:
 
     def write(i: int) -> str:
         named = zip(terms.addresses(i), terms.factors, strict=True)
-        return " * ".join(number(f[i]) for address, f in named if address or f[i] != 1.0)
+        return " * ".join(operand(f[i]) for address, f in named if address or f[i] != 1.0)
 
-    return f"{result(total)} = {sum_of(terms.values, write)}"
+    return f"{digits(total)} = {sum_of(terms.values, write)}"

@@ -14,9 +14,11 @@ from lucidlm.generate.sampling import REASONS, Sampled, largest, softmax
 from lucidlm.reference.equations import wide
 from lucidlm.trace import predictions
 from lucidlm.trace.lens import lens
+from lucidlm.trace.numbers import short
 from lucidlm.trace.operations import Array
-from lucidlm.trace.report.numbers import row, short, vector
+from lucidlm.trace.report.vectors import row, vector
 from lucidlm.trace.run import Run
+from lucidlm.trace.stacks import last_vector, output_stack
 
 WORDS = 48  # whose stages are on the page
 LINKS = 6  # positions that attention looked at
@@ -45,18 +47,20 @@ def words(run: Run) -> dict[str, Any]:
         for position in shown
     ]
     if run.config is not None:
-        for layer in _layers(run):  # layer by layer: each may be run again to be read
+        stack = output_stack(run.config)
+        last = last_vector(run.config, stack)
+        for layer in _layers(run, stack):  # layer by layer: each may be run again to be read
             for word, position in zip(found, shown, strict=True):
                 word["layers"].append(_layer(run, layer, position))
         for word, position in zip(found, shown, strict=True):
-            word["output"] = vector(run, predictions.last_vector(run), position)
+            word["output"] = vector(run, last, position)
     _add_lens(run, found, shown)
     _add_choices(run, found, shown)
     return {"every": len(asks), "shown": found}
 
 
-def _layers(run: Run) -> Iterator[str]:
-    start = f"{predictions.output_stack(run)}layers."
+def _layers(run: Run, stack: str) -> Iterator[str]:
+    start = f"{stack}layers."
     for address in run.catalogue:
         if address.startswith(start) and address.endswith(".residual_in"):
             yield address.removesuffix(".residual_in")
@@ -66,7 +70,7 @@ def _input(run: Run, position: int) -> list[dict[str, Any]]:
     """What the embedding adds up, and what enters the first layer."""
     if run.config is None:
         return []
-    at = predictions.output_stack(run)
+    at = output_stack(run.config)
     summed = run.catalogue[f"{at}embedding.sum"].operation.inputs
     addresses = (*summed, f"{at}layers.0.residual_in")
     found = [vector(run, address, position) for address in addresses]

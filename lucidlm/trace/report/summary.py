@@ -10,7 +10,7 @@ from lucidlm.errors import TraceError
 from lucidlm.generate.settings import SamplingSettings
 from lucidlm.locale import LANGUAGES
 from lucidlm.trace.heads import TAGS, heads, tag_formula, tag_words, tokens
-from lucidlm.trace.report.numbers import short
+from lucidlm.trace.numbers import short
 from lucidlm.trace.run import Run, Token
 
 

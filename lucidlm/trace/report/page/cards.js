@@ -13,6 +13,7 @@ function cardBody(address) {
     if (card.mathml) lines.push(Object.assign(make("div"), { innerHTML: card.mathml })); // drawn by the program from its own table
     if (card.expression) lines.push(make("p", {}, make("code", {}, card.expression)));
     if (card.terms.length) {
+        const counts = (factor) => factor.address || factor.value !== 1; // a bare 1 changes nothing
         const rows = card.terms.map((term) =>
             make(
                 "tr",
@@ -21,7 +22,7 @@ function cardBody(address) {
                 make(
                     "td",
                     {},
-                    ...term.factors.flatMap((factor, at) => [
+                    ...term.factors.filter(counts).flatMap((factor, at) => [
                         at ? " × " : "",
                         format(factor.value),
                         " ",

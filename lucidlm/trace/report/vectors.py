@@ -1,27 +1,18 @@
-"""Numbers of a trace as JSON has them: six digits, infinities as strings, vectors by their first
-values.
-"""
+"""Vectors of a trace as JSON has them: by their first values and their length."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from lucidlm.errors import TraceError
 from lucidlm.reference.equations import wide
+from lucidlm.trace.numbers import short
 from lucidlm.trace.operations import Doubles
 from lucidlm.trace.run import Run
 
 FIRST = 8  # values of a vector that are shown
-
-
-def short(value: float | None) -> float | str | None:
-    """About six digits; None for what is no number."""
-    if value is None or math.isnan(value):
-        return None
-    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
 
 
 def row(run: Run, address: str, position: int) -> Doubles | None:
