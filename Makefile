@@ -38,10 +38,10 @@ run: $(INSTALLED) ## install the package and let a real model answer PROMPT
 	@echo "$(PROMPT)" | $(BIN)/lucidlm chat --model "$(MODEL)"
 
 test: $(DEVELOP) ## the fast tests: no network, no pulled model
-	$(PYTEST) -n auto -m "not slow and not checkpoint"
+	$(PYTEST) -n auto --dist loadfile -m "not slow and not checkpoint"
 
 test-rest: $(DEVELOP) pull-test ## the other tests: slow ones, and those on real checkpoints
-	LUCIDLM_REQUIRE_CHECKPOINTS=1 $(PYTEST) -m "slow or checkpoint"
+	LUCIDLM_REQUIRE_CHECKPOINTS=1 $(PYTEST) -n 2 --dist loadfile -m "slow or checkpoint"
 
 test-all: test test-rest ## every test
 

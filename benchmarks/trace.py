@@ -2,8 +2,8 @@
 
 Everything generates the same 64 greedy tokens from the same 32, from one file in float32, in turn;
 a round runs each once, and a cost is taken round by round: milliseconds a token above the same
-tool's own untraced run (its `base`), and the ratio to it. Then 512 tokens are read at once. Tools that are
-not installed are left out (`pip install transformer-lens nnsight`).
+tool's own untraced run (its base), and the ratio to it. Then 512 tokens are read at once. Tools
+that are not installed are left out (`pip install transformer-lens nnsight`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from captured import Captured, capture
 from golden import CASES, MORE, golden
 
 from lucidlm.trace.address import parse
-from lucidlm.trace.cells import parameter_axes
 from lucidlm.trace.operations import (
     Add,
     BiasTable,
@@ -34,7 +33,7 @@ from lucidlm.trace.operations import (
     Worked,
 )
 from lucidlm.trace.rounding import epsilon, rounded
-from lucidlm.trace.sites import Site
+from lucidlm.trace.sites import Site, parameter_axes
 
 KINDS = (
     *(Lookup, Sinusoid, BiasTable, Copy, Add, Multiply, Unary),

@@ -315,3 +315,17 @@ def test_a_model_that_counts_has_its_choices_traced() -> None:
     assert run.verify().failed == 0
     with pytest.raises(TraceError, match="no sites to edit"):
         record(on, settings, Recording(edits=[Zero("layers.0.attention.mixed")]))
+
+
+def test_parameters_and_ids_are_read_like_sites() -> None:
+    case = golden(*ONE[0])
+    run = trace(case)
+    weight = run.weight("layers.1.attention.query.weight")
+    assert (run["layers.1.attention.query.weight[out=3]"] == weight[3]).all()
+    theirs = "model.layers.1.self_attn.q_proj.weight"
+    assert (run[theirs] == weight).all() and (run.weight(theirs) == weight).all()
+    assert run["ids"].tolist() == list(run.ids[: run.length])
+    with pytest.raises(UnknownName, match=r"layers\.1\.attention\.query\.weight"):
+        run.weight("layers.1.attention.qeury.weight")
+    assert run.is_seen("head.logits", run.prompt_length - 1)
+    assert not run.is_seen("head.logits", 0)

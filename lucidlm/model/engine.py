@@ -58,7 +58,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
-        module = next(m for m in self.model.modules() if m.path == part)
+        module = self._parts[part]
         table = self.model.table
         x = torch.tensor(np.asarray(inputs), device=table.device)
         positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
@@ -100,6 +100,10 @@ class TorchEngine:
     def weights(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
         """Every parameter's address and array: bfloat16 as float32, which holds it exactly."""
         yield from ((address, _array(weight)) for address, weight in self._weights.items())
+
+    @cached_property
+    def _parts(self) -> dict[str, nn.Module]:
+        return {str(module.path): module for module in self.model.modules()}
 
     @cached_property
     def _weights(self) -> dict[str, nn.Parameter]:

@@ -13,10 +13,11 @@ import numpy as np
 from lucidlm.errors import TraceError
 from lucidlm.parameters import parameters
 from lucidlm.trace.address import parse
+from lucidlm.trace.aliases import resolve
 from lucidlm.trace.numbers import Number
 from lucidlm.trace.operations import Index, cell
 from lucidlm.trace.run import INDICES, Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.sites import PARAMETERS, Site, parameter_axes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,9 @@ def find_cell(run: Run, text: str) -> Cell:
         if name.rpartition(".")[0] not in _stacks(run):
             raise TraceError("trace.bad_address", address=text)
         kind, array, axes = "ids", run.read(name), ("position",)
-    elif run.config is not None and name in parameters(run.config):
-        kind, array = "parameter", run.weight(name)
+    elif run.config is not None and name.endswith(PARAMETERS):
+        kind, name = "parameter", resolve(name, run.config, parameters(run.config))
+        array = run.weight(name)
         axes = parameter_axes(name, array.ndim)
     else:
         site = run.site(name)
@@ -71,6 +73,8 @@ def find_cell(run: Run, text: str) -> Cell:
         raise TraceError("trace.need_cell", address=str(at), axes=", ".join(free))
     index = tuple(place + (0 if n else start) for n, place in enumerate(whole))
     value: Any = array[whole]
+    if value is None:
+        raise TraceError("trace.not_of_the_text", position=whole[0])
     value = value.item() if isinstance(value, np.generic) else value
     return Cell(
         kind=kind,
@@ -104,17 +108,3 @@ def _labels(
 def _stacks(run: Run) -> Sequence[str]:
     """What stands before `.ids`: nothing, or one of two stacks."""
     return ("encoder", "decoder") if run.sources else ("",)
-
-
-def parameter_axes(name: str, dimensions: int) -> tuple[str, ...]:
-    """The names of a parameter's axes."""
-    if dimensions == 1:
-        return ("dim",) if "norm" in name else ("out",)
-    tables = {
-        "tokens.weight": ("word", "dim"),
-        "head.weight": ("word", "dim"),
-        "positions.weight": ("row", "dim"),
-        "segments.weight": ("segment", "dim"),
-        "position_bias.weight": ("bucket", "head"),
-    }
-    return next((axes for end, axes in tables.items() if name.endswith(end)), ("out", "in"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -16,6 +16,7 @@ from lucidlm.generate.loop import StopReason
 from lucidlm.generate.sampling import History, Sampled, penalise
 from lucidlm.generate.settings import GenerationSettings
 from lucidlm.generate.stream import Decoder
+from lucidlm.parameters import parameters
 from lucidlm.text.spelling import labels
 from lucidlm.trace.address import parse
 from lucidlm.trace.aliases import resolve
@@ -23,7 +24,7 @@ from lucidlm.trace.backing import Backing
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
 from lucidlm.trace.replay import Replay
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.sites import PARAMETERS, Site, catalogue, parameter_axes
 from lucidlm.trace.tokenized import Tokenized
 
 Phase = Literal["encode", "prefill", "decode"]
@@ -134,6 +135,11 @@ class Run:
     def stop_reason(self) -> StopReason | None:
         return self.header.stop_reason
 
+    @property
+    def beam_score(self) -> float | None:
+        """What a beam search ranked this hypothesis by; None where none searched."""
+        return self.header.beam_score
+
     @cached_property
     def catalogue(self) -> dict[str, Site]:
         return catalogue(self.config)
@@ -161,14 +167,23 @@ class Run:
     # -- values ----------------------------------------------------------------------------------
 
     def __getitem__(self, address: str) -> Any:
-        """The values at an address: a site, an alias of one, or a slice (`[head=2, query=5]`)."""
+        """The values at an address: a site or a parameter, an alias of one, `ids`; or a slice of
+        it (`[head=2, query=5]`).
+        """
         name, bracket, inside = address.partition("[")
-        site = self.site(name)
-        cut = parse(f"{site.address}{bracket}{inside}", {site.address: site.axes})
-        values = self.read(site.address)
+        axes: Sequence[str]
+        if name.endswith(PARAMETERS):
+            values = self.weight(name)
+            axes = parameter_axes(name, values.ndim)
+        elif self._is_index(name):
+            values, axes = self.read(name), ("position",)
+        else:
+            site = self.site(name)
+            name, axes, values = site.address, site.axes, self.read(site.address)
         if not isinstance(values, np.ndarray):
             return values
-        found = values[cut.index(site.axes, values.shape, self.start(site.address))]
+        cut = parse(f"{name}{bracket}{inside}", {name: axes})
+        found = values[cut.index(axes, values.shape, self.start(name))]
         return found.copy() if isinstance(found, np.ndarray) else found
 
     def site(self, name: str) -> Site:
@@ -178,7 +193,7 @@ class Run:
     def read(self, address: str) -> Any:
         """A whole site; `ids` and `segments` of a stack too."""
         stack, _, noun = address.rpartition(".")
-        if noun in INDICES and stack in {"", "encoder", "decoder"}:
+        if self._is_index(address):
             tokens = self.sources if stack == "encoder" else self.tokens[: self.length]
             return np.array([token.id if noun == "ids" else 0 for token in tokens], np.int64)
         site = self.catalogue[address]
@@ -198,20 +213,27 @@ class Run:
         return values
 
     def weight(self, address: str) -> Array:
-        """A parameter of the model."""
+        """A parameter of the model, by its address or an alias."""
         if self.engine is None:
             raise TraceError("trace.no_model", address=address, name=self.name)
-        return self.engine.weight(address)
+        try:
+            return self.engine.weight(address)
+        except KeyError:
+            known = {} if self.config is None else parameters(self.config)
+            return self.engine.weight(resolve(address, self.config, known))
 
     def start(self, address: str) -> int:
         """The position at index 0: what was sampled begins behind the prompt."""
         return self.prompt_length if address.startswith("sampling.") else 0
 
-    def is_seen(self, address: str) -> bool:
-        """Whether a site was captured as the model ran; otherwise it is recomputed."""
+    def is_seen(self, address: str, position: int | None = None) -> bool:
+        """Whether a site was captured as the model ran; otherwise it is recomputed. Of the logits,
+        those at `position` are where a token was chosen from them.
+        """
         site = self.catalogue[address]
         outside = site.part in {"tokenizer", "sampling"}
-        return outside or address in self.backing.addresses
+        chosen = address == "head.logits" and position is not None and position + 1 in self.chosen
+        return outside or chosen or address in self.backing.addresses
 
     def sampled(self, position: int) -> Sampled:
         """How the token at `position` was chosen."""
@@ -235,6 +257,12 @@ class Run:
             draw=self.header.draws[position - self.prompt_length],
             forced=forced,
         )
+
+    @staticmethod
+    def _is_index(address: str) -> bool:
+        """Whether this is what a table is looked up by, rather than a site."""
+        stack, _, noun = address.rpartition(".")
+        return noun in INDICES and stack in {"", "encoder", "decoder"}
 
     def _sampling(self, noun: str) -> Array:
         """One stage for every chosen token, (chosen,) or (chosen, vocab); NaN where no number was

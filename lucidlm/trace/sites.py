@@ -37,6 +37,8 @@ from lucidlm.trace.operations import (
 from lucidlm.trace.rows import LOOKS, ROWS, Axes
 from lucidlm.trace.stacks import prefixes
 
+PARAMETERS = (".weight", ".bias")  # how their addresses end
+
 # A position is counted along the sequence that a stack reads.
 Length = Literal["positions", "sources"]
 
@@ -380,3 +382,17 @@ def _site(
     return Site(
         address=f"{at}.{noun}", key=f"{group}.{noun}", sizes=sizes, operation=operation, part=part
     )
+
+
+def parameter_axes(name: str, dimensions: int) -> tuple[str, ...]:
+    """The names of a parameter's axes."""
+    if dimensions == 1:
+        return ("dim",) if "norm" in name else ("out",)
+    tables = {
+        "tokens.weight": ("word", "dim"),
+        "head.weight": ("word", "dim"),
+        "positions.weight": ("row", "dim"),
+        "segments.weight": ("segment", "dim"),
+        "position_bias.weight": ("bucket", "head"),
+    }
+    return next((axes for end, axes in tables.items() if name.endswith(end)), ("out", "in"))
