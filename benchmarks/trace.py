@@ -8,6 +8,7 @@ that are not installed are left out (`pip install transformer-lens nnsight`).
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
 import statistics
@@ -24,7 +25,7 @@ from common import arguments, report, seconds, spread
 import lucidlm
 from lucidlm.checkpoint.load import resolve
 from lucidlm.engine import ForwardContext
-from lucidlm.generate import GenerationSettings, SamplingSettings, generate
+from lucidlm.generate import GenerationSettings, generate
 from lucidlm.trace.record import Recording, Subject, record
 
 PROMPT, NEW, LONG = 32, 64, 512
@@ -47,8 +48,9 @@ def main() -> None:
     ids = model.tokenizer.encode(TEXT * 50)
     runs = {**ours(model, ids[:PROMPT]), **hugging_face(theirs, ids[:PROMPT])}
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    runs |= transformer_lens(theirs, tokenizer, ids[:PROMPT])
-    runs |= nnsight(theirs, tokenizer, ids[:PROMPT])
+    # a model each: what a tool wraps is slower for the others too
+    runs |= transformer_lens(copy.deepcopy(theirs), tokenizer, ids[:PROMPT])
+    runs |= nnsight(copy.deepcopy(theirs), tokenizer, ids[:PROMPT])
     result: dict[str, Any] = {"same_ids": len({tuple(run()) for _, run in runs.values()}) == 1}
     result |= compare(runs, options.rounds, NEW, "decode")
     result |= compare(prefill(model, theirs, ids[:LONG]), options.rounds, LONG, "prefill")
@@ -210,11 +212,11 @@ def prefill(model: lucidlm.Model, theirs: Any, ids: list[int]) -> dict[str, tupl
 
 
 def recomputed(model: lucidlm.Model, ids: list[int]) -> dict[str, Any]:
-    """Milliseconds until a site that was not kept is there, and the bytes recorded for 512."""
+    """Milliseconds until a site that was not kept is there, and the bytes recorded."""
     found: dict[str, Any] = {}
-    settings = GenerationSettings(max_new_tokens=NEW, sampling=SamplingSettings())
-    for name, prompt in (("96", ids[:PROMPT]), ("576", ids[:LONG])):
-        run = record(subject(model, prompt), settings, Recording())[0]
+    for name, count, new in (("64", PROMPT, NEW // 2 + 1), ("512", LONG, 1)):
+        settings = GenerationSettings(max_new_tokens=new)
+        run = record(subject(model, ids[:count]), settings, Recording())[0]
         times = []
         for layer in range(1, 30, 4):
             begun = time.perf_counter()

@@ -121,12 +121,12 @@ def memory_bandwidth(cores: int) -> float:
 
 
 def readable(size: float) -> str:
-    """A number of bytes in the binary unit that suits it: 12.3 GiB."""
+    """A number of bytes in the unit that suits it, powers of 1000: 12.3 GB."""
     unit = "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
             break
-        size, unit = size / 1024, larger
+        size, unit = size / 1000, larger
     return f"{size:.1f} {unit}" if size < 100 and unit != "B" else f"{size:.0f} {unit}"
 
 

@@ -83,6 +83,40 @@ def test_sites_of_a_model_that_is_not_here(capsys: Capture) -> None:
     assert words["en"].isascii() and not words["zh"].isascii()
 
 
+def test_sites_says_what_the_letters_mean_that_it_shows(
+    capsys: Capture, models: dict[str, str]
+) -> None:
+    last = {
+        pattern: " ".join(
+            shown(capsys, "sites", models[kind], pattern).partition("\n\n")[2].split()
+        )
+        for kind, pattern in (
+            ("llama", "head.logits"),
+            ("llama", "*.value"),
+            ("marian", "decoder.layers.0.cross_attention.key"),
+            ("bert", "tokenizer.text"),
+        )
+    }
+    assert [("T is" in said, "S is" in said, "layers.*" in said) for said in last.values()] == [
+        (True, False, False),
+        (True, False, True),
+        (False, True, False),
+        (False, False, False),
+    ]
+
+
+def test_sites_of_what_has_none(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "dog.ngram"
+    file.write_bytes(b"")
+    for ask, said in (
+        (("sites", str(file)), "no layers, no sites"),
+        (("trace", "king", "--model", "glove-6b-50d"), "lucidlm analogy"),
+    ):
+        assert main(list(ask)) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and said in err
+
+
 def test_sites_that_do_not_exist(capsys: Capture) -> None:
     for pattern in ("layers.0.attention.patern", "*.attention.patern"):
         assert main(["sites", "gpt3-175b", pattern]) == 2
@@ -188,6 +222,44 @@ def test_verify(capsys: Capture, models: dict[str, str], kind: str) -> None:
     assert found["worst_address"] in shown(capsys, *ask)
 
 
+def test_verify_says_how_many_sites_it_shows(capsys: Capture, models: dict[str, str]) -> None:
+    ask = ("verify", "--model", models["llama"], PROMPT)
+    assert f"Of {answer(capsys, *ask)['sites']} sites, the 10 " in shown(capsys, *ask)
+
+
+def test_explain_and_verify_take_edits(capsys: Capture, models: dict[str, str]) -> None:
+    model = ("--model", models["llama"])
+    edit = ("--edit", "add:layers.0.residual_in[position=1]:2")
+    ask = ("explain", "The cat", "layers.0.residual_in[1, 3]", *model)
+    plain, edited = answer(capsys, *ask), answer(capsys, *ask, *edit)
+    assert edited["edited"] and not plain["edited"]
+    assert edited["value"] == pytest.approx(plain["value"] + 2, rel=1e-5)
+    out = shown(capsys, "verify", "The cat", *model, *edit)
+    assert "written by edits" in out
+    assert main(["verify", "The cat", *model, "--edit", "half"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_no_line_ends_in_spaces_and_none_is_empty_before_the_first(
+    capsys: Capture, models: dict[str, str]
+) -> None:
+    model = ("--model", models["llama"])
+    for ask in (
+        ("explain", PROMPT, CELLS["llama"], *model, "--depth", "1"),
+        ("trace", PROMPT, *model),
+        ("verify", PROMPT, *model),
+        ("lesson",),
+    ):
+        lines = shown(capsys, *ask).split("\n")
+        assert lines[0].strip() and not [line for line in lines if line != line.rstrip()]
+
+
+def test_the_terms_of_a_softmax_are_powers(capsys: Capture, models: dict[str, str]) -> None:
+    model = ("--model", models["llama"])
+    for cell in (CELLS["llama"], "sampling.probabilities[-1, 100]"):
+        assert "exp(" in shown(capsys, "explain", PROMPT, cell, *model).split(" − max)")[0]
+
+
 def test_verify_fails_aloud(
     capsys: Capture, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +308,19 @@ def test_trace_writes_what_it_saw(capsys: Capture, models: dict[str, str], tmp_p
         assert f"{site}[position={chosen['position']}, word={chosen['id']}]" in written
     trace = api.load(models["llama"]).open_trace(saved)
     assert trace.is_seen("layers.1.attention.pattern") and trace.text == found["text"]
+
+
+def test_trace_explains_what_it_is_asked_to(
+    capsys: Capture, models: dict[str, str], tmp_path: Path
+) -> None:
+    page = tmp_path / "run.html"
+    ask = ("trace", PROMPT, "--model", models["llama"], "--explain", CELLS["llama"])
+    shown_now = answer(capsys, *ask, "--html", str(page))["tokens"][-1]
+    written = page.read_text(encoding="utf-8")
+    assert CELLS["llama"] in written
+    assert f"sampling.logits[position={shown_now['position']}, word=" not in written
+    assert main(list(ask)) == 2
+    assert "--html" in capsys.readouterr().err
 
 
 def test_trace_with_an_edit(capsys: Capture, models: dict[str, str]) -> None:

@@ -51,12 +51,21 @@ SURFACE = {
     "pull": {"--accept-license", "--json"},
     "export": {"--dtype", "--json"},
     "score": {"--model", "--dtype", "--json"},
-    "trace": {"--model", "--max-new-tokens", "--keep", "--budget", "--spill", "--edit", "--save"}
+    "trace": {
+        "--model",
+        "--max-new-tokens",
+        "--keep",
+        "--budget",
+        "--spill",
+        "--edit",
+        "--save",
+        "--explain",
+    }
     | {"--html", "--temperature", "--top-k", "--top-p", "--seed", "--dtype", "--json"},
     "sites": {"--json"},
-    "explain": {"--model", "--max-new-tokens", "--depth", "--numpy", "--dtype", "--json"}
+    "explain": {"--model", "--max-new-tokens", "--depth", "--numpy", "--edit", "--dtype", "--json"}
     | {"--temperature", "--top-k", "--top-p", "--seed"},
-    "verify": {"--model", "--max-new-tokens", "--dtype", "--json"},
+    "verify": {"--model", "--max-new-tokens", "--edit", "--dtype", "--json"},
     "lesson": {"--code", "--json"},
     "check": {"--signatures", "--json"},
 }
@@ -125,6 +134,10 @@ def test_wrapping_counts_wide_characters() -> None:
     assert wrap("一二三，四五", 6) == "一二\n三，四\n五"
     assert wrap("one two three", 8) == "one two\nthree"
     assert wrap("a: 53.9\u00a0% 一\u00a0二", 7) == "a:\n53.9\u00a0%\n一\u00a0二"
+    quoted = "of the vocabulary (“开心”), or (“ is”) here"
+    for width in range(12, 40):
+        lines = wrap(quoted, width).split("\n")
+        assert not any(line.endswith(("(", "“")) or line.startswith((")", "”")) for line in lines)
     assert "（" not in {line[-1] for line in wrap("中文中（文中文", 8).split("\n")}
 
 

@@ -46,14 +46,20 @@ def test_the_verdict_in_words():
     fit = hardware.fits(count(MODEL), machine, bandwidth=16 * GIB)
     english, chinese = fit.sentences("en"), fit.sentences("zh")
     assert len(english) == len(chinese) == 3 and not set(english) & set(chinese)
-    assert "1.0 GiB" in english[0] and "Card, 80.0 GiB" in english[1] and "16.0 GiB" in english[2]
+    assert "1.1 GB" in english[0] and "Card, 85.9 GB" in english[1] and "17.2 GB" in english[2]
     small = Machine(cores=2, memory=GIB, available=1)
     assert len(hardware.fits(count(MODEL), small, bandwidth=1e9).sentences("en")) == 1
 
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (350 * GIB, "350 GiB"), (2**51, "2048 TiB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (350 * 10**9, "350 GB"),
+        (2 * 10**15, "2000 TB"),
+    ],
 )
 def test_sizes_in_words(size, words):
     assert hardware.readable(size) == words

@@ -17,6 +17,7 @@ from lucidlm.config import Config
 from lucidlm.errors import TraceError, UnknownName
 from lucidlm.parameters import parameters
 from lucidlm.trace.aliases import resolve
+from lucidlm.trace.patterns import matching
 from lucidlm.trace.sites import catalogue
 
 EVERY = [*CASES, *MORE]
@@ -294,17 +295,45 @@ def test_an_alias_is_good_only_for_what_is_known() -> None:
         ("layers.1.attention.patern", "layers.1.attention.pattern"),
         ("blocks.1.attn.hook_patern", "blocks.1.attn.hook_pattern"),
         ("model.layers.1.self_attn.q_prj", "model.layers.1.self_attn.q_proj"),
-        ("blocks.9.attn.hook_pattern", "blocks.0.attn.hook_pattern"),
+        ("*.patern", "layers.0.attention.pattern"),
+        ("layers.0.foo.outptu", "layers.0.attention.output"),
         ("transformer.h.0.attn.c_attn", "transformer.h.0.attn.c_proj"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(wrong: str, near: str) -> None:
     config = golden("llama", "llama 3").checkpoint.config
     with pytest.raises(UnknownName) as caught:
-        resolve(wrong, config, catalogue(config))
+        matching(config, wrong)
     assert caught.value.key == "trace.no_such_site"
     assert near in caught.value.nearest
     assert near in caught.value.message("zh")
+
+
+def test_what_is_like_nothing_is_answered_with_our_own_addresses() -> None:
+    config = golden("llama", "llama 3").checkpoint.config
+    for wrong in ("foo", "*.foo"):
+        with pytest.raises(UnknownName) as caught:
+            matching(config, wrong)
+        assert caught.value.nearest and set(caught.value.nearest) <= set(catalogue(config))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["layers.9.attention.pattern", "blocks.9.attn.hook_pattern", "layers.9.*"]
+)
+def test_a_layer_too_high_is_answered_with_how_many_there_are(wrong: str) -> None:
+    config = golden("llama", "llama 3").checkpoint.config
+    assert config.decoder is not None
+    with pytest.raises(UnknownName) as caught:
+        matching(config, wrong)
+    assert caught.value.key == "trace.no_such_layer"
+    assert caught.value.values["high"] == config.decoder.layers - 1
+
+
+def test_a_model_without_a_head_says_so() -> None:
+    config = golden("bert", "sentence encoder").checkpoint.config
+    with pytest.raises(UnknownName) as caught:
+        resolve("head.logits", config, catalogue(config))
+    assert caught.value.key == "trace.no_head"
 
 
 def test_rotated_names_are_not_for_models_without_rotation() -> None:

@@ -208,15 +208,19 @@ def test_addresses_are_put_into_one_form(address: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     ("address", "key", "said"),
     [
-        ("layers.0.attention.pattern", "trace.need_cell", "head, query, key"),
-        ("layers.0.attention.pattern[query=1]", "trace.need_cell", "head, key"),
+        ("layers.0.attention.pattern", "trace.need_cell", "pattern[head=0, query=0, key=0]"),
+        (
+            "layers.0.attention.pattern[query=1]",
+            "trace.need_cell",
+            "pattern[head=0, query=1, key=0]",
+        ),
         ("layers.0.attention.pattern[0, 1, :]", "trace.need_cell", "key"),
         ("layers.0.attention.query.weight[out=1]", "trace.need_cell", "in"),
         ("ids", "trace.need_cell", "position"),
         ("layers.0.residual_in[position=99, dim=0]", "trace.outside", "from 0 to 7"),
         ("sampling.id[position=2]", "trace.outside", "from 6 to 8"),
         ("layers.0.residual_in[head=0, dim=0]", "trace.no_such_axis", "position, dim"),
-        ("layers.0.residual_in[a][b]", "trace.bad_address", "not an address"),
+        ("layers.0.residual_in[a][b]", "trace.bad_address", "residual_in[position=0, dim=0]"),
         ("encoder.ids[0]", "trace.bad_address", "encoder.ids"),
         ("tokenizer.pieces[0]", "trace.not_numbers", "tokenizer.pieces"),
     ],

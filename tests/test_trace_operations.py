@@ -230,7 +230,7 @@ def test_a_long_sum_shows_its_largest_terms_and_counts_the_rest() -> None:
     total, _, terms = worked.expression.partition(" = ")
     shown = terms.split(" + ")
     assert float(total) == pytest.approx(worked.total, rel=1e-5)
-    assert shown[-1] == f"… {len(worked.terms.values) - 4} more"
+    assert shown[-1] == f"… (+{len(worked.terms.values) - 4})"
     largest = np.sort(np.abs(worked.terms.values))[::-1][:4]
     np.testing.assert_allclose([abs(eval(term)) for term in shown[:-1]], largest, rtol=1e-4)
 

@@ -14,8 +14,11 @@ from recorded import sampled
 import lucidlm
 from lucidlm.errors import TraceError
 from lucidlm.locale import LANGUAGES
+from lucidlm.terminal import show
+from lucidlm.trace import numbers
 from lucidlm.trace.edits import Zero
 from lucidlm.trace.why import REMOVED, why
+from lucidlm.trace.words import listed
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,21 @@ def test_what_the_layers_wrote_adds_up_to_the_logit(family: str, shape: str) -> 
     assert {share.layer for share in found.shares} == {None, *range(layers)}
 
 
+def test_what_is_not_all_is_never_written_as_all() -> None:
+    for percent in (numbers.percent, show.percent):
+        assert percent(1.0) == "100.0 %" and percent(0.0) in ("0 %", "0.0 %")
+        assert percent(0.999) == "99.9 %" and percent(0.9995) == "99.95 %"
+        assert percent(0.99999994) == "99.99999 %" and percent(1 - 2.0**-53) != "100.0 %"
+        assert float(percent(1e-12).split()[0]) > 0
+
+
+def test_lists_in_sentences() -> None:
+    assert listed(["a"], "part", "en") == "a" and listed([], "part", "en") == ""
+    assert listed(["a", "b", "c"], "part", "en") == "a, b and c"
+    assert listed(["甲", "乙", "丙"], "part", "zh") == "甲、乙和丙"
+    assert listed(["甲", "乙", "丙"], "clause", "zh") == "甲；乙；丙"
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_the_reasons_in_words(model: Any, lang: str) -> None:
     found = why(model.trace("The capital of France", max_new_tokens=2))
@@ -84,7 +102,7 @@ def test_the_reasons_in_words(model: Any, lang: str) -> None:
 def test_a_word_may_be_named(model: Any) -> None:
     trace = model.trace("The cat sat on the mat", max_new_tokens=1)
     by_text = why(trace, "cat")
-    assert by_text == why(trace, by_text.id) and by_text.word == "cat"
+    assert by_text == why(trace, by_text.id) and by_text.word == trace.label(by_text.id)
     assert by_text.probability == pytest.approx(
         trace.sampled(trace.chosen[-1]).plain_probabilities[by_text.id]
     )

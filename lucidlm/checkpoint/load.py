@@ -98,6 +98,8 @@ def resolve(name: str) -> Path:
         return _within(path)
     if name in catalogue():
         row = catalogue()[name]
+        if row.family == "glove":
+            raise CheckpointError("load.vectors", name=name)
         if not is_pulled(row):
             raise CheckpointError(
                 "load.not_pulled", name=name, megabytes=row.download_bytes // 1_000_000
@@ -133,6 +135,8 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 def checkpoint_at(path: Path, name: str) -> Checkpoint:
     """The checkpoint that `resolve` found for `name`."""
+    if path.suffix == ".ngram":
+        raise CheckpointError("load.ngram", path=str(path))
     if path.suffix == ".gguf":
         with open_gguf(path) as file:
             return _from_gguf(name, path, file)

@@ -5,6 +5,7 @@ from.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,13 @@ MaxNewTokens = Annotated[
         "--max-new-tokens", metavar="N", help="cli.option_few_tokens", rich_help_panel=o.LENGTH
     ),
 ]
+VerifiedTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens", metavar="N", help="cli.option_verified_tokens", rich_help_panel=o.LENGTH
+    ),
+]
+Edits = Annotated[list[str] | None, typer.Option("--edit", metavar="EDIT", help="cli.option_edit")]
 Text = Annotated[str, typer.Argument(metavar="PROMPT", help="cli.argument_traced")]
 
 
@@ -50,14 +58,15 @@ def trace(
         str | None, typer.Option("--budget", metavar="SIZE", help="cli.option_budget")
     ] = None,
     spill: Annotated[bool, typer.Option("--spill", help="cli.option_spill")] = False,
-    edit: Annotated[
-        list[str] | None, typer.Option("--edit", metavar="EDIT", help="cli.option_edit")
-    ] = None,
+    edit: Edits = None,
     save: Annotated[
         str | None, typer.Option("--save", metavar="FILE", help="cli.option_save")
     ] = None,
     html: Annotated[
         str | None, typer.Option("--html", metavar="FILE", help="cli.option_html")
+    ] = None,
+    explain: Annotated[
+        list[str] | None, typer.Option("--explain", metavar="ADDRESS", help="cli.option_explain")
     ] = None,
     temperature: o.Temperature = None,
     top_k: o.TopK = None,
@@ -68,14 +77,17 @@ def trace(
 ) -> None:
     """Run a prompt and show what happened."""
     session: Session = ctx.obj
+    if explain and html is None:
+        raise LucidError("cli.explain_without_html")
     settings = o.chosen(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
+    edits = parse_edits(edit)
     loaded = o.open_model(model, dtype, session)
     found = loaded.trace(
         prompt,
         keep=keep or (),
-        edits=[parse_edit(one) for one in edit or ()],
+        edits=edits,
         budget=budget,
         spill=spill,
         **settings,
@@ -83,7 +95,8 @@ def trace(
     if save is not None:
         found.save(Path(save).expanduser())
     if html is not None:
-        found.write_html(Path(html).expanduser(), explain=choices(found), lang=session.lang)
+        path = Path(html).expanduser()
+        found.write_html(path, explain=explain or choices(found), lang=session.lang)
     files = [name for name in (save, html) if name is not None]
     seen = look_at(found)
     if as_json:
@@ -145,6 +158,7 @@ def explain(
     numpy: Annotated[
         str | None, typer.Option("--numpy", metavar="FILE", help="cli.option_numpy")
     ] = None,
+    edit: Edits = None,
     temperature: o.Temperature = None,
     top_k: o.TopK = None,
     top_p: o.TopP = None,
@@ -156,11 +170,12 @@ def explain(
     session: Session = ctx.obj
     if depth < 0:
         raise LucidError("cli.bad_depth", value=depth)
+    edits = parse_edits(edit)
     settings = o.chosen(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     loaded = o.open_model(model, dtype, session)
-    found = loaded.trace(prompt, **settings)
+    found = loaded.trace(prompt, edits=edits, **settings)
     explanation = found.explain(address, depth)
     if numpy is not None:
         path = Path(numpy).expanduser()
@@ -190,14 +205,16 @@ def verify(
     ctx: typer.Context,
     prompt: Text,
     model: o.Model = None,
-    max_new_tokens: MaxNewTokens = None,
+    max_new_tokens: VerifiedTokens = None,
+    edit: Edits = None,
     dtype: o.Dtype = "float32",
     as_json: o.Json = False,
 ) -> None:
     """Compute every number of a run again, in float64."""
     session: Session = ctx.obj
+    edits = parse_edits(edit)
     loaded = o.open_model(model, dtype, session)
-    settings = o.chosen(max_new_tokens=max_new_tokens)
+    settings = o.chosen(max_new_tokens=max_new_tokens) | {"edits": edits}
     if loaded.kind != "encoder":
         settings.setdefault("max_new_tokens", VERIFIED)
     with session.busy(session.say("glass.verifying")):
@@ -324,6 +341,11 @@ def add_stored(explanation: dict[str, Any], names: dict[str, str]) -> None:
         explanation["stored_as"] = names.get(explanation["address"].partition("[")[0])
     for inner in explanation["inner"]:
         add_stored(inner, names)
+
+
+def parse_edits(texts: Sequence[str] | None) -> list[Edit]:
+    """Every `--edit`, in the order given."""
+    return [parse_edit(text) for text in texts or ()]
 
 
 def parse_edit(text: str) -> Edit:

@@ -86,4 +86,8 @@ class Session:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    from lucidlm.terminal.trim import Trimming
+
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console.push_render_hook(Trimming())
+    return console

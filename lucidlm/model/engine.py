@@ -63,8 +63,10 @@ class TorchEngine:
         x = torch.tensor(np.asarray(inputs), device=table.device)
         positions = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
         lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        if ctx.memory is not None:
+            looked_at = torch.tensor(np.asarray(ctx.memory), device=table.device, dtype=table.dtype)
+            ctx = replace(ctx, memory=looked_at)
         ctx, memory = _recall(self._segments(ctx))
-        memory = None if memory is None else memory.to(table)
         ctx = replace(ctx, positions=positions, lengths=lengths, cache=None)
         if isinstance(module, Embedding):
             return _numpy(module(x, ctx))
@@ -150,8 +152,8 @@ def _laid_out(weight: Tensor) -> Tensor:
 def _recall(ctx: ForwardContext) -> tuple[ForwardContext, Tensor | None]:
     """The encoder's output that the cache or ctx itself holds, and ctx with the sight of it."""
     if ctx.memory is not None:
-        memory = torch.tensor(np.asarray(ctx.memory))
-        lengths = torch.full((len(memory),), memory.shape[1])
+        memory = ctx.memory
+        lengths = torch.full((len(memory),), memory.shape[1], device=memory.device)
         return remember(ctx, lengths, memory.shape[1]), memory
     if not isinstance(ctx.cache, KeyValueCache) or ctx.cache.memory is None:
         return ctx, None

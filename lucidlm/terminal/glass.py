@@ -48,8 +48,13 @@ def draw_sites(console: Console, say: Say, model: str, sites: Sequence[Site], la
         kind, about = alike[0].operation.kind, label(key, lang)
         derived = f", {say('glass.derived')}" if alike[0].derived else ""
         console.print(Text(f"    {about} ({kind}{derived})", style="dim"), soft_wrap=True)
-    console.print()
-    paragraph(console, say("glass.letters"), style="dim")
+    lengths = {size for site in sites for size in site.sizes}
+    used: list[str] = [name for name in LETTERS if name in lengths]
+    used += ["layers"] if any(len(alike) > 1 for alike in kinds.values()) else []
+    if used:
+        console.print()
+        letters = say("glass.between").join(say(f"glass.letters_{name}") for name in used)
+        paragraph(console, letters, style="dim")
 
 
 def draw_explanation(
@@ -58,8 +63,9 @@ def draw_explanation(
     """The number, its equation in letters and in numbers, its largest terms; inner ones behind it,
     indented. `stored` has the names of parameters in the model's own file.
     """
-    for depth, one in found.walk():
-        console.print()
+    for at, (depth, one) in enumerate(found.walk()):
+        if at:
+            console.print()
         card = _Card(console, say, lang, depth * INDENT)
         card.draw(one, INNER_TERMS if depth else TERMS)
         if one.cell.kind == "parameter" and one.cell.name in stored:
@@ -84,14 +90,16 @@ class _Card:
         self.terms(found, terms)
         for name, value, address in found.steps:
             step = Text(f"{name} ", style="dim").append(number(value, self.lang), style="not dim")
-            self.line(step.append(f"  {address}", style="dim"))
+            self.line(step.append(f"  {address}" if address else "", style="dim"))
         if (note := found.note(self.lang)) is not None:
             self.prose(note)
         self.verdict(found)
 
     def terms(self, found: Explanation, shown: int) -> None:
         rest = found.rest(shown)
-        rows = [(number(term.value, self.lang), self.made(term)) for term in found.top(shown)]
+        rows = [
+            (number(term.value, self.lang), self.made(found, term)) for term in found.top(shown)
+        ]
         if rest.count:
             others = self.say("glass.rest", count=whole(rest.count))
             rows.append((number(rest.sum, self.lang), [Text(others, style="dim")]))
@@ -105,13 +113,17 @@ class _Card:
                 self.line(Text().join([start, joint, part]))
                 start, joint = Text(" " * (width + 2)), Text("  · ", style="dim")
 
-    def made(self, term: TermOf) -> list[Text]:
+    def made(self, found: Explanation, term: TermOf) -> list[Text]:
         """Each factor: its value, and where it was read; a single one has the term's own value, and
         a bare 1 changes nothing.
         """
         factors = [(address, value) for address, value in term.factors if address or value != 1]
         if len(factors) == 1 and (address := factors[0][0]):
-            return [Text(self.say("glass.from", address=address), style="dim")]
+            is_power = any(
+                name == "exp" for name, _, _ in found.steps
+            )  # a softmax: no value as read
+            key = "glass.power" if is_power else "glass.from"
+            return [Text(self.say(key, address=address), style="dim")]
         return [
             Text(number(value, self.lang)).append(f"  {address}" if address else "", style="dim")
             for address, value in factors
@@ -143,12 +155,15 @@ def draw_why(console: Console, found: Why, lang: str) -> None:
     """What made a probability, in sentences."""
     console.print()
     for sentence in found.words(lang):
-        paragraph(console, harmless(sentence))
+        paragraph(console, harmless(sentence).replace(" %", "\u00a0%"))
 
 
 def draw_verification(console: Console, say: Say, found: Verification) -> None:
     """The sites that came out worst, and the verdict."""
     worst = sorted(found.by_site, key=lambda check: (check.ok, -check.max_relative))[:WORST]
+    if len(worst) < len(found.by_site):
+        counts = {"shown": whole(len(worst)), "sites": whole(len(found.by_site))}
+        console.print(Text(say("glass.worst_of", **counts)))
     heads = ("glass.values", "glass.absolute", "glass.relative", "glass.allowed")
     table = [["", *map(say, heads), say("glass.worst")]]
     for check in worst:

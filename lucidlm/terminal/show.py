@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lucidlm.terminal.wrap import wrap
+from lucidlm.trace.numbers import tenths
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,9 +55,9 @@ def bar(share: float, columns: int) -> str:
 
 
 def percent(share: float) -> str:
-    """61.2 %; what would round to nothing keeps its size: 3.1e-07 %."""
+    """61.2 %; what would round to nothing, or to all, does not: 3.1e-07 %, 99.98 %."""
     value = share * 100
-    return f"{value:.1f} %" if value >= 0.05 or value == 0 else f"{value:.2g} %"
+    return f"{tenths(value)} %" if value >= 0.05 or value == 0 else f"{value:.2g} %"
 
 
 def number(value: float) -> str:

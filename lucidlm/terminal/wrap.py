@@ -8,9 +8,13 @@ import re
 import unicodedata
 
 OPENING, CLOSING = "（「『《“‘", "，。、；：？！）」』》”’"  # may not end a line; may not begin one
+LEADING, TRAILING = (
+    OPENING + r"(\[",
+    CLOSING + r")\]",
+)  # those of an alphabet may stand inside a word
 HELD = "\u00a0"  # a space that no line ends at
 # what stays together: spaces; a word in an alphabet or one wide character, with what HELD ties on
-WORD = rf"[{OPENING}]*(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|\S)[{CLOSING}]*"
+WORD = rf"(?:[{LEADING}]+ ?)?(?:[^\s\u2e80-\uffef{OPENING}{CLOSING}]+|\S)[{TRAILING}]*"
 PIECE = re.compile(rf"[^\S{HELD}]+|(?:{HELD}+|{WORD})(?:{HELD}+(?:{WORD})?)*")
 
 

@@ -54,13 +54,16 @@ class Address:
         return tuple(found)
 
 
+EXAMPLE = Address("layers.3.attention.pattern", {"head": 2, "query": 5, "key": 1})
+
+
 def parse(text: str, axes: Mapping[str, Sequence[str]] | None = None) -> Address:
     """`site[axis=1, other=2:5]`, or numbers alone in the order of the axes, which `axes` must then
     know by site. Raises TraceError for anything else.
     """
     match = _WHOLE.fullmatch(text.strip())
     if match is None:
-        raise TraceError("trace.bad_address", address=text)
+        raise _bad(text, axes)
     site, inside = match.groups()
     at: dict[str, At] = {}
     parts = [part.strip() for part in inside.split(",")] if inside and inside.strip() else []
@@ -69,19 +72,30 @@ def parse(text: str, axes: Mapping[str, Sequence[str]] | None = None) -> Address
         if not equals:
             known = (axes or {}).get(site, ())
             if number >= len(known):
-                raise TraceError("trace.bad_address", address=text)
+                raise _bad(text, axes)
             axis = known[number]
         if axis.strip() in at:
-            raise TraceError("trace.bad_address", address=text)
-        at[axis.strip()] = _place(place.strip(), text)
+            raise _bad(text, axes)
+        found = _place(place.strip())
+        if found is None:
+            raise _bad(text, axes)
+        at[axis.strip()] = found
     return Address(site, at)
 
 
-def _place(text: str, address: str) -> At:
+def _bad(text: str, axes: Mapping[str, Sequence[str]] | None) -> TraceError:
+    """`text` is no address; what one of its site looks like."""
+    site = text.partition("[")[0].strip()
+    known = (axes or {}).get(site)
+    example = Address(site, dict.fromkeys(known, 0)) if known else EXAMPLE
+    return TraceError("trace.bad_address", address=text, example=example)
+
+
+def _place(text: str) -> At | None:
     ends = [end.strip() for end in text.split(":")]
     blank = len(ends) == 2  # an end of a slice may be left out
     if len(ends) > 2 or not all(_NUMBER.fullmatch(end) or (blank and not end) for end in ends):
-        raise TraceError("trace.bad_address", address=address)
+        return None
     return int(text) if len(ends) == 1 else slice(*(int(end) if end else None for end in ends))
 
 

@@ -7,7 +7,9 @@ releases give to different tensors is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from lucidlm.config import Config
@@ -19,6 +21,7 @@ from lucidlm.trace.sites import Site, catalogue
 Pairs = Iterator[tuple[str, str]]
 
 _NUMBERS = re.compile(r"(?<=\.)\d+(?=\.|$)")
+LIKE = 0.6  # how much of two names must be the same, from 0 to 1, to offer one for the other
 ATTENTION = {
     "hook_q": "query",
     "hook_k": "key",
@@ -50,24 +53,60 @@ def resolve(name: str, config: Config | None, known: Collection[str]) -> str:
     if name in known:
         return name
     if config is None:  # no Transformer: nobody else names its parts
-        raise UnknownName("trace.no_such_site", name, known)
+        raise no_such(name, None, known)
     found = _aliases(config)
     if found.get(name) in known:
         return found[name]
     if choices := _two_meanings(config).get(name):
         raise TraceError("trace.two_meanings", name=name, choices=", ".join(choices))
-    valid = (*known, *(alias for alias, address in found.items() if address in known))
-    raise UnknownName("trace.no_such_site", name, _of_one_layer(name, valid))
+    raise no_such(name, config, known)
 
 
-def _of_one_layer(name: str, valid: Sequence[str]) -> list[str]:
+def no_such(name: str, config: Config | None, known: Collection[str]) -> UnknownName:
+    """What to say of a `name`, or of a pattern, that stands for none of the `known` addresses: that
+    the model has no such layer or no head, or which addresses are nearest.
+    """
+    aliases: list[str] = []
+    if config is not None:
+        if config.head is None and name.startswith("head."):
+            return UnknownName("trace.no_head", name, known)
+        aliases = [alias for alias, address in _aliases(config).items() if address in known]
+        last = _last_layer(name, (*known, *aliases))
+        if last is not None:
+            return UnknownName("trace.no_such_layer", name, known, high=last)
+    theirs = get_close_matches(name, _of_one_layer(name, aliases), cutoff=LIKE)
+    return UnknownName("trace.no_such_site", name, _near(name, _of_one_layer(name, known), theirs))
+
+
+def _last_layer(name: str, known: Iterable[str]) -> int | None:
+    """The last of the model's layers, where `name` would be right but for its layer's number."""
+    numbers, like = _NUMBERS.findall(name), _NUMBERS.sub("*", name)
+    if not numbers:
+        return None
+    last = max(
+        (int(_NUMBERS.findall(one)[0]) for one in known if fnmatchcase(one, like)), default=None
+    )
+    return last if last is not None and int(numbers[0]) > last else None
+
+
+def _near(name: str, ours: Sequence[str], theirs: Sequence[str]) -> Sequence[str]:
+    """`theirs`, and those of `ours` whose last part is like that of `name`; if there is none of
+    either, all of `ours`.
+    """
+    lasts = {address: address.rpartition(".")[2] for address in ours}
+    like = get_close_matches(name.rpartition(".")[2], set(lasts.values()), cutoff=LIKE)
+    return [*theirs, *(address for address, last in lasts.items() if last in like)] or ours
+
+
+def _of_one_layer(name: str, valid: Collection[str]) -> Sequence[str]:
     """Those of the layer that `name` names, or of the first: a model has thousands of names, and
     comparing with each takes seconds.
     """
-    numbers = _NUMBERS.findall(name)
-    return [other for other in valid if _NUMBERS.findall(other) == numbers] or [
-        other for other in valid if not set(_NUMBERS.findall(other)) - {"0"}
-    ]
+    if numbers := _NUMBERS.findall(name):
+        found = [other for other in valid if _NUMBERS.findall(other) == numbers]
+        if found:
+            return found
+    return [other for other in valid if not set(_NUMBERS.findall(other)) - {"0"}]
 
 
 @lru_cache(maxsize=4)

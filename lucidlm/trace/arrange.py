@@ -13,10 +13,12 @@ from lucidlm.trace.sites import Site
 
 def to_array(value: Any) -> Array:
     """A tap's value as NumPy; bfloat16, which NumPy does not have, as float32."""
+    if hasattr(value, "cpu"):
+        value = value.cpu()
     try:
         return np.asarray(value)
     except TypeError:
-        return np.asarray(value.float().cpu())
+        return np.asarray(value.float())
 
 
 def arrange(site: Site, row: Array) -> Array:

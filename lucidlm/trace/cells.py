@@ -12,7 +12,7 @@ import numpy as np
 
 from lucidlm.errors import TraceError
 from lucidlm.parameters import parameters
-from lucidlm.trace.address import parse
+from lucidlm.trace.address import At, parse
 from lucidlm.trace.aliases import resolve
 from lucidlm.trace.numbers import Number
 from lucidlm.trace.operations import Index, cell
@@ -52,7 +52,7 @@ def find_cell(run: Run, text: str) -> Cell:
     axes: tuple[str, ...]
     if name.rpartition(".")[2] in INDICES and name not in run.catalogue:
         if name.rpartition(".")[0] not in _stacks(run):
-            raise TraceError("trace.bad_address", address=text)
+            raise TraceError("trace.bad_address", address=text, example="ids[position=0]")
         kind, array, axes = "ids", run.read(name), ("position",)
     elif run.config is not None and name.endswith(PARAMETERS):
         kind, name = "parameter", resolve(name, run.config, parameters(run.config))
@@ -70,7 +70,8 @@ def find_cell(run: Run, text: str) -> Cell:
     whole = tuple(place for place in places if not isinstance(place, slice))
     if len(whole) < len(axes):
         free = [axis for axis, place in zip(axes, places, strict=True) if isinstance(place, slice)]
-        raise TraceError("trace.need_cell", address=str(at), axes=", ".join(free))
+        example = cell(name, *zip(axes, _first(places, array.shape, start), strict=True))
+        raise TraceError("trace.need_cell", address=str(at), axes=", ".join(free), example=example)
     index = tuple(place + (0 if n else start) for n, place in enumerate(whole))
     value: Any = array[whole]
     if value is None:
@@ -86,6 +87,13 @@ def find_cell(run: Run, text: str) -> Cell:
         site=site,
         labels=dict(_labels(run, name, site, axes, index)),
     )
+
+
+def _first(places: Sequence[At], shape: Sequence[int], start: int) -> Iterator[int]:
+    """The first of the cells at `places`, absolute."""
+    for n, (place, size) in enumerate(zip(places, shape, strict=True)):
+        at = place.indices(size)[0] if isinstance(place, slice) else place
+        yield at + (0 if n else start)
 
 
 def _labels(

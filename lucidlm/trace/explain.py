@@ -221,7 +221,7 @@ def explain(run: Run, address: str, depth: int = 0, breadth: int = 3) -> Explana
     worked = site.operation.cell(run, cell.index)
     found = Explanation(
         cell=cell,
-        seen=run.is_seen(site.address),
+        seen=run.is_seen(site.address, cell.index[0] if cell.index else None),
         edited=any(_writes(edit, cell) for edit in run.edits),
         worked=worked,
         tolerance=tolerance(run, site),

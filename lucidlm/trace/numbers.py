@@ -18,9 +18,15 @@ def operand(x: float) -> str:
 
 
 def percent(share: float) -> str:
-    """61.2 %; what is small keeps two digits."""
+    """61.2 %; what is small keeps two digits, and what is not all of it is never 100 %."""
     value = 100 * share
-    return f"{value:.1f} %" if value >= 0.95 else f"{value:.2g} %"
+    return f"{tenths(value)} %" if value >= 0.95 else f"{value:.2g} %"
+
+
+def tenths(value: float) -> str:
+    """One digit behind the point, or as many as it takes to tell what is below 100 from it."""
+    written = (f"{value:.{places}f}" for places in range(1, 15))
+    return next((w for w in written if value >= 100 or float(w) < 100), f"{value:.1f}")
 
 
 def plain(x: Number) -> Number | str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from lucidlm.config import Config
-from lucidlm.errors import UnknownName
-from lucidlm.trace.aliases import resolve
+from lucidlm.trace.aliases import no_such, resolve
 from lucidlm.trace.sites import Site, catalogue
 
 
@@ -21,5 +20,5 @@ def matching(config: Config | None, pattern: str | None = None) -> list[Site]:
     if found:
         return found
     if any(sign in pattern for sign in "*?["):
-        raise UnknownName("trace.no_such_site", pattern, sites)
+        raise no_such(pattern, config, sites)
     return [sites[resolve(pattern, config, sites)]]

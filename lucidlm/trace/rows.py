@@ -29,7 +29,10 @@ ROWS: dict[str, Row] = {
     "embedding.tokens": Row(VECTOR, "tokens[p,d] = table[id[p],d] * scale"),
     "embedding.segments": Row(VECTOR, "segments[p,d] = table[segment[p],d]"),
     "embedding.positions": Row(VECTOR, "positions[p,d] = table[p + offset,d]"),
-    "embedding.sinusoids": Row(VECTOR, "positions[p,d] = sin(p / 10000^(2 * i / n))"),
+    "embedding.sinusoids": Row(
+        VECTOR,
+        "positions[p,d] = concat(sin(p / 10000^(2 * i / n)), cos(p / 10000^(2 * i / n)))",
+    ),
     "embedding.sum": Row(VECTOR, "sum[p,d] = tokens[p,d] + segments[p,d] + positions[p,d]"),
     "norm.mean": Row(ONE, "mean[p] = sum_d(x[p,d]) / n"),
     "norm.scale": Row(ONE, "scale[p] = sqrt(sum_d((x[p,d] - mean[p])^2) / n + eps)"),

@@ -20,6 +20,7 @@ from lucidlm.trace.attribution import attribute
 from lucidlm.trace.numbers import percent
 from lucidlm.trace.operations import Array
 from lucidlm.trace.run import Run, Token
+from lucidlm.trace.words import listed
 
 REMOVED = 64  # words at most that are left out, each in a run of its own
 BATCH = 1 << 22  # attention weights of a head, or logits, at most in one batch of runs
@@ -110,7 +111,7 @@ def why(run: Run, word: str | int | None = None, position: int | None = None) ->
         removed = tuple(sorted(found, key=lambda one: -abs(one.probability - probability)))
     shares, no_layers = _shares(run, id, position, reads)
     return Why(
-        word=run.label(id).strip() or run.label(id),
+        word=run.label(id),
         id=id,
         position=position,
         probability=probability,
@@ -261,15 +262,19 @@ def _sentences(found: Why, lang: str) -> Iterator[str]:
     def say(key: str, **values: object) -> str:
         return text(f"glass.why_{key}", lang, **values)
 
-    between, whole = text("glass.semicolon", lang), percent(found.probability)
+    whole = percent(found.probability)
     yield say("is", word=found.word, position=found.position, probability=whole)
     if found.no_words is not None:
         yield found.no_words.message(lang)
     for direction, sign in (("falls", 1), ("rises", -1)):
         moved = [one for one in found.removed if sign * (found.probability - one.probability) > 0]
-        named = between.join(
-            say(direction, word=_named(found, one, lang), probability=percent(one.probability))
-            for one in moved[:NAMED]
+        named = listed(
+            [
+                say(direction, word=_named(found, one, lang), probability=percent(one.probability))
+                for one in moved[:NAMED]
+            ],
+            "clause",
+            lang,
         )
         if named:
             yield say("without", changes=named[0].upper() + named[1:])
@@ -278,12 +283,12 @@ def _sentences(found: Why, lang: str) -> Iterator[str]:
     if found.no_layers is not None:
         yield found.no_layers.message(lang)
     for direction, sign in (("wrote", 1), ("took", -1)):
-        named = between.join(
+        moved_it = [s for s in found.shares if s.layer is not None and s.value * sign > 0]
+        parts = [
             say(share.part, layer=share.layer, value=f"{share.value:+.3g}")
-            for share in [s for s in found.shares if s.layer is not None and s.value * sign > 0][
-                :NAMED
-            ]
-        )
+            for share in moved_it[:NAMED]
+        ]
+        named = listed(parts, "part", lang)
         if named:
             yield say(direction, logit=f"{found.logit:.4g}", parts=named)
 
@@ -292,5 +297,5 @@ def _named(found: Why, one: Without, lang: str) -> str:
     """Its text, with the position where several read alike."""
     key = "source" if one.stack == "source" else "word"
     alike = sum(other.label == one.label for other in found.removed) > 1
-    values = {"label": one.label.strip() or one.label, "position": one.position}
+    values = {"label": one.label, "position": one.position}
     return text(f"glass.why_{key}_at" if alike else f"glass.why_{key}", lang, **values)

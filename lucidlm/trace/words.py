@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 from lucidlm.locale import text
 from lucidlm.trace.cells import Cell
@@ -43,6 +45,13 @@ def places(cell: Cell, lang: str) -> str:
             place = text("glass.labelled", lang, place=place, label=cell.labels[axis])
         found.append(place)
     return text("glass.comma", lang).join(found)
+
+
+def listed(items: Sequence[str], kind: Literal["part", "clause"], lang: str) -> str:
+    """Parts or clauses of a sentence, one after another: "a, b and c"."""
+    *most, last = items or ("",)
+    before = text(f"glass.{kind}_comma", lang).join(most)
+    return before + text(f"glass.{kind}_and", lang) + last if most else last
 
 
 def number(value: Number, lang: str) -> str:

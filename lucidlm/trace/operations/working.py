@@ -47,12 +47,12 @@ def sum_of(values: Doubles, write: Callable[[int], str]) -> str:
     order = np.argsort(-np.abs(values), kind="stable")
     shown = [write(int(i)) for i in order[:FEW]]
     if len(values) > FEW:
-        shown.append(f"… {len(values) - FEW} more")
+        shown.append(f"… (+{len(values) - FEW})")
     return " + ".join(shown)
 
 
 def equation(total: float, terms: Terms) -> str:
-    """ "0.41 = 1.93 * 0.2 + 0.5 * (-0.3) + … 573 more"."""
+    """ "0.41 = 1.93 * 0.2 + 0.5 * (-0.3) + … (+573)"."""
 
     def write(i: int) -> str:
         named = zip(terms.addresses(i), terms.factors, strict=True)
