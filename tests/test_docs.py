@@ -190,3 +190,25 @@ def test_measured_figures_are_those_of_the_results(page: str) -> None:
     assert [list(row[:2]) for row in rows] == figures
     ratios = [f"{x['ratio']['median']:.2f}" for x in (load, decode)]
     assert [row[2] for row in rows if row[2]] == ratios
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
+def test_the_cost_of_looking_is_that_of_the_results(page: str) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "trace.json").read_text())
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\| ([+-][\d.]+) ms \| ([\d.]+) \|$", text, re.M)
+    runs = ["recorded", "everything", "everything_spilled", "hf_attentions_hidden"]
+    runs += ["tl_all_hooks", "tl_return_cache", "nnsight_cache"]
+    medians = [
+        [result[f"decode_{run}_{what}"]["median"] for what in ("more_ms", "ratio")] for run in runs
+    ]
+    assert rows == [(f"{more:+.1f}", f"{ratio:.2f}") for more, ratio in medians]
+    assert f"{result['prefill_recorded_ratio']['median']:.2f}" in text
+    base = result["decode_plain_ms"]["min"]
+    for run in runs[:2]:
+        assert f"{result[f'decode_{run}_ms']['min'] / base:.3f}" in text
+    for name, digits in {
+        "residuals_mb_of_512_positions": 1,
+        "long_run_memory_growth_mb": 1,
+    }.items():
+        assert f"{result[name]:.{digits}f} MB" in text
