@@ -173,7 +173,7 @@ class _Watch:
 
     def __call__(self, path: str, name: str, value: Any) -> Any:
         key = (path, name)
-        if key in self.edits:
+        if self.edits and key in self.edits:  # this is run at every site of every pass
             for edit in self.edits[key]:
                 value = edit.apply(value, *self._place(path))
         address = self.keep.get(key)
