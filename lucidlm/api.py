@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, overload
@@ -215,13 +216,14 @@ class Model:
             options.setdefault("stop", self.chat_stop)
             assert self.template is not None
             rendered = self.template.render(messages)
-            stages = [tokenized(self.tokenizer, rendered, prompts[0], messages)]
+            stages = [partial(tokenized, self.tokenizer, rendered, prompts[0], messages)]
         else:
             begun = [self._read(text) for text in texts]
             prompts = [ids for ids, _ in begun]
             sources = [source for _, source in begun if source is not None] or None
             read = sources or prompts
-            stages = [tokenized(self.tokenizer, *pair) for pair in zip(texts, read, strict=True)]
+            pairs = zip(texts, read, strict=True)
+            stages = [partial(tokenized, self.tokenizer, *pair) for pair in pairs]
         settings = None
         if self.kind == "encoder":
             if options:
@@ -235,7 +237,7 @@ class Model:
             decoder=self.tokenizer,
             prompts=prompts,
             sources=sources,
-            tokenized=stages,
+            tokenized=[cache(stage) for stage in stages],
         )
         traces = record(subject, settings, recording)
         return traces if isinstance(prompt, list) and texts is not None else traces[0]

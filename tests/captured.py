@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lucidlm.config import Config
-from lucidlm.engine import Engine, ForwardContext
-from lucidlm.trace.arrange import arrange, to_array
+from lucidlm.engine import Engine
+from lucidlm.trace.capture import capture as capture_pass
 from lucidlm.trace.sites import Site, catalogue
 
 
@@ -19,7 +19,7 @@ class Captured:
     engine: Engine
     config: Config
     values: dict[str, Any]
-    sites: dict[str, Site]
+    sites: Mapping[str, Site]
 
     def read(self, address: str) -> Any:
         return self.values[address]
@@ -38,22 +38,9 @@ def capture(
     engine: Engine, config: Config, ids: Sequence[int], source: Sequence[int] | None = None
 ) -> Captured:
     """Run `ids` (and `source` through the encoder) and keep everything."""
-    sites, values = catalogue(config), {}
-
-    def keep(path: str, name: str, value: Any) -> Any:
-        address = f"{path}.{name}" if path else name
-        values[address] = arrange(sites[address], to_array(value)[0]).copy()
-        return value
-
-    ctx = ForwardContext(cache=engine.cache(1), tracer=keep, every_position=True)
-    if source is not None:
-        engine.encode([source], ctx)
-    if config.head is None:
-        engine.encode([ids], ctx)
-    else:
-        engine.step([ids], ctx)
+    values: dict[str, Any] = {**capture_pass(engine, config, ids, source)}
     at = "decoder." if source is not None else ""
     values[f"{at}ids"], values[f"{at}segments"] = list(ids), [0] * len(ids)
     if source is not None:
         values["encoder.ids"], values["encoder.segments"] = list(source), [0] * len(source)
-    return Captured(engine, config, values, sites)
+    return Captured(engine, config, values, catalogue(config))

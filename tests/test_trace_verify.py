@@ -224,7 +224,7 @@ def right(case: tuple[str, str]) -> Run:
         prompt_length=len(ids),
         length=len(ids),
         source_length=len(source),
-        tokenized=Tokenized(text=""),
+        tokenized=lambda: Tokenized(text=""),
     )
     sites = catalogue(config)
     backing = Kept({at: value for at, value in captured.values.items() if at in sites})

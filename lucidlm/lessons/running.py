@@ -5,15 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import lucidlm
-from lucidlm.engine import ForwardContext
 from lucidlm.lessons.kinds import Array
-from lucidlm.trace.arrange import arrange, to_array
-from lucidlm.trace.sites import catalogue
+from lucidlm.trace.capture import capture
 
 
 def opened(write: Callable[[Path], Path]) -> lucidlm.Model:
@@ -27,16 +24,5 @@ def watched(
 ) -> dict[str, Array]:
     """Every value of one forward pass over `ids`, by address; `source` is for the encoder."""
     assert model.config is not None
-    sites = catalogue(model.config)
-    values: dict[str, Array] = {}
-
-    def keep(path: str, name: str, value: Any) -> Any:
-        address = f"{path}.{name}"
-        values[address] = arrange(sites[address], to_array(value)[0]).astype(np.float64)
-        return value
-
-    ctx = ForwardContext(cache=model.engine.cache(1), tracer=keep, every_position=True)
-    if source is not None:
-        model.engine.encode([source], ctx)
-    model.engine.step([ids], ctx)
-    return values
+    seen = capture(model.engine, model.config, ids, source)
+    return {address: values.astype(np.float64) for address, values in seen.items()}

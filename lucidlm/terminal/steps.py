@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lucidlm.trace.arrange import to_array
+
 Array = NDArray[np.floating]
 
 FIRST = 5  # values of a vector that are shown
@@ -122,7 +124,7 @@ class Collector:
         address = f"{path}.{name}" if path else name
         if WANTED.fullmatch(address):
             last = value[0, :, -1] if name == "pattern" else value[0, -1]  # (H, S) or (dim,)
-            self.seen[address.removeprefix("decoder.")] = _array(last)
+            self.seen[address.removeprefix("decoder.")] = to_array(last).copy()
         return value
 
     def stages(self) -> Stages | None:
@@ -191,11 +193,3 @@ def _links(pattern: Array) -> tuple[Link, ...]:
     weights = pattern[heads, np.arange(pattern.shape[1])]
     best: Sequence[int] = np.argsort(-weights, kind="stable")[:LINKS].tolist()
     return tuple(Link(at, int(heads[at]), float(weights[at])) for at in best if weights[at] > 0)
-
-
-def _array(value: Any) -> Array:
-    """A tensor or array, copied; bfloat16, which NumPy does not have, becomes float32."""
-    try:
-        return np.asarray(value).copy()
-    except TypeError:
-        return np.asarray(value.float()).copy()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from lucidlm import hardware
 from lucidlm.errors import TraceError
-from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.sites import Site
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -34,7 +33,7 @@ def estimate(
 def _cells(site: Site, prompt: int, source: int, new: int) -> int:
     if site.part == "head":  # it sees one position a step
         return math.prod(site.shape(1 + new, source))
-    if site.axes == LOOKS and site.sizes[2] == "positions":
+    if site.grows:
         heads = site.shape(1)[0]
         return heads * (prompt * prompt + sum(range(prompt + 1, prompt + new + 1)))
     return math.prod(site.shape(prompt + new, source))

@@ -118,7 +118,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "settings": None if settings is None else _settings_json(settings),
         "draws": list(header.draws),
         "beam_score": header.beam_score,
-        "tokenized": header.tokenized.to_json(),
+        "tokenized": header.tokenized().to_json(),
         "seconds": list(header.seconds),
         "edits": [edit.to_json() for edit in run.edits],
         "fingerprint": header.fingerprint or fingerprint(run.engine, header.config),
@@ -185,6 +185,7 @@ def _header(said: Mapping[str, Any], config: Config | None) -> Header:
         raise ValueError("lengths")
     if len(draws) != len(tokens) - prompt:
         raise ValueError("draws")
+    stages = Tokenized.from_json(said["tokenized"])
     return Header(
         name=str(said["name"]),
         config=config,
@@ -199,7 +200,7 @@ def _header(said: Mapping[str, Any], config: Config | None) -> Header:
         settings=None if said["settings"] is None else _settings(said["settings"]),
         draws=draws,
         beam_score=None if said["beam_score"] is None else float(said["beam_score"]),
-        tokenized=Tokenized.from_json(said["tokenized"]),
+        tokenized=lambda: stages,
         seconds=tuple(map(float, said["seconds"])),
         fingerprint=str(said["fingerprint"]),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from lucidlm.config import Config
@@ -21,7 +22,6 @@ from lucidlm.trace.backing import Live
 from lucidlm.trace.edits import BoundEdit, Edit
 from lucidlm.trace.patterns import matching
 from lucidlm.trace.recorder import Node, Recorder
-from lucidlm.trace.rows import LOOKS
 from lucidlm.trace.run import Header, Phase, Token
 from lucidlm.trace.sites import Site, catalogue, is_causal
 from lucidlm.trace.stacks import last_residual, prefixes
@@ -40,7 +40,7 @@ class Subject:
     decoder: Decoder
     prompts: Sequence[Ids]
     sources: Sequence[Ids] | None = None
-    tokenized: Sequence[Tokenized] = ()
+    tokenized: Sequence[Callable[[], Tokenized]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +137,10 @@ def _store(recording: Recording, sites: Mapping[str, Site]) -> Store:
     if not recording.spill:
         return Memory()
 
-    def grows(address: str) -> bool:
-        site = sites[address]
-        return site.axes == LOOKS and site.sizes[2] == "positions"
-
-    return Spill(grows, recording.spill if isinstance(recording.spill, Path) else None)
+    return Spill(
+        lambda address: sites[address].grows,
+        recording.spill if isinstance(recording.spill, Path) else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ class _Recorded:
             settings=self.settings,
             draws=tuple(answer.draws),
             beam_score=answer.score,
-            tokenized=subject.tokenized[row] if subject.tokenized else Tokenized(text=""),
+            tokenized=subject.tokenized[row] if subject.tokenized else partial(Tokenized, text=""),
             seconds=tuple(node.step.seconds for node in chain),
         )
 

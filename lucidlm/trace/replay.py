@@ -57,9 +57,8 @@ class Replay:
         values: dict[str, Array] = {}
         own: dict[str, list[BoundEdit]] = {}
         for edit in self.edits:
-            if not edit.site.address.endswith(
-                "residual_in"
-            ):  # what was recorded is already the edited one
+            # of what goes in, the recorded value is the edited one already
+            if not edit.site.address.endswith("residual_in"):
                 own.setdefault(edit.site.address, []).append(edit)
 
         def keep(path: str, name: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -61,7 +61,7 @@ class Header:
     settings: GenerationSettings | None = None
     draws: tuple[float | None, ...] = ()  # of each chosen token
     beam_score: float | None = None
-    tokenized: Tokenized
+    tokenized: Callable[[], Tokenized]  # to lay a large vocabulary out takes a second or two
     seconds: tuple[float, ...] = ()  # by step
     fingerprint: str = ""
 
@@ -141,7 +141,7 @@ class Run:
         return self.header.beam_score
 
     @cached_property
-    def catalogue(self) -> dict[str, Site]:
+    def catalogue(self) -> Mapping[str, Site]:
         return catalogue(self.config)
 
     @property
@@ -198,7 +198,7 @@ class Run:
             return np.array([token.id if noun == "ids" else 0 for token in tokens], np.int64)
         site = self.catalogue[address]
         if site.part == "tokenizer":
-            return getattr(self.header.tokenized, noun)
+            return getattr(self.header.tokenized(), noun)
         if site.part == "sampling":
             return self._sampling(noun)
         if address in self.backing.addresses:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 from lucidlm.config import Attention, Config, Norm, Rope, Stack
@@ -61,6 +63,11 @@ class Site:
         return ROWS[self.key].axes
 
     @property
+    def grows(self) -> bool:
+        """Whether its last axis counts the keys of a sequence that is still being written."""
+        return self.axes == LOOKS and self.sizes[2] == "positions"
+
+    @property
     def is_computed(self) -> bool:
         """Whether the engine computes it, so that it can be captured and edited."""
         return not self.derived and self.part not in {"sampling", "tokenizer"}
@@ -75,9 +82,10 @@ class Site:
         return tuple(lengths[n] if isinstance(n, str) else n for n in self.sizes)
 
 
-def catalogue(config: Config | None) -> dict[str, Site]:
+@lru_cache(maxsize=8)
+def catalogue(config: Config | None) -> Mapping[str, Site]:
     """Every site by address, in order of computation; without a config those of any model."""
-    return {site.address: site for site in _sites(config)}
+    return MappingProxyType({site.address: site for site in _sites(config)})
 
 
 def is_causal(site: Site, sites: Mapping[str, Site]) -> bool:
