@@ -2,7 +2,8 @@
 would change. In reading order:
 
 what there is     rows, sites, stacks, operations/, address, patterns, aliases, module_paths
-what is kept      record, recorder, edits, arrange, capture, budget, store, backing, tokenized, files
+what is kept      record, recorder, edits, arrange, capture, budget, store, backing, tokenized,
+                  files
 what it becomes   run, replay
 what can be asked trace; cells, explain, verify, rounding, diff; predictions, lens, attribution,
                   heads, why
