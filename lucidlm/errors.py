@@ -8,6 +8,7 @@
     ├── TemplateError      a chat template that fails, loops, or prints without end
     ├── GenerationError    an empty or overlong prompt, or impossible sampling values
     ├── TraceError         an address, edit or trace file that cannot be, or a budget exceeded
+    ├── TrainError         a recipe, data or run that cannot be trained
     ├── PullError          a download that failed, or is not the file it should be
     └── MissingExtra       an optional dependency that is not installed
 
@@ -72,6 +73,10 @@ class TraceError(LucidError):
     """An address that does not exist, an edit that does not fit, a trace that is too large or
     damaged.
     """
+
+
+class TrainError(LucidError):
+    """A recipe that cannot be, data that cannot be learnt from, or a run that cannot go on."""
 
 
 class PullError(LucidError):

@@ -59,6 +59,14 @@ def _value(kind: Any, value: object, where: str, key: str) -> Any:
     if is_dataclass(kind):
         assert isinstance(kind, type)
         return from_plain(kind, value, where, f"{key}.")
+    if kind is str:
+        if not isinstance(value, str):
+            raise _unknown(key, value, '"..."', where)
+        return value
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise _unknown(key, value, "{...}", where)
+        return dict(value)
     if kind is bool:
         if not isinstance(value, bool):
             raise _unknown(key, value, "true, false", where)
@@ -67,7 +75,7 @@ def _value(kind: Any, value: object, where: str, key: str) -> Any:
 
 
 def _fits(kind: Any, value: object) -> bool:
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Literal or kind is str:
         return isinstance(value, str)
     return isinstance(value, bool) == (kind is bool)
 
