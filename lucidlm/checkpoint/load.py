@@ -19,6 +19,7 @@ from lucidlm.checkpoint.convert import read_weights
 from lucidlm.checkpoint.gguf import GGUF, open_gguf
 from lucidlm.checkpoint.hub import fetch_from_hub
 from lucidlm.checkpoint.safetensors import open_safetensors
+from lucidlm.checkpoint.shipped import shipped
 from lucidlm.checkpoint.tensors import TensorSource
 from lucidlm.config import Config
 from lucidlm.errors import CheckpointError, UnknownName
@@ -87,8 +88,8 @@ class Hints:
 
 
 def resolve(name: str) -> Path:
-    """The folder or file that `name` means: a path, a pulled model, or a Hugging Face id (which is
-    fetched).
+    """The folder or file that `name` means: a path, a model of the package, a pulled one, or a
+    Hugging Face id (which is fetched).
 
     Raises UnknownName when it is none of them, and CheckpointError when a model is known but not on
     this machine.
@@ -96,6 +97,8 @@ def resolve(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return _within(path)
+    if name in shipped():
+        return shipped()[name].folder
     if name in catalogue():
         row = catalogue()[name]
         if row.family == "glove":
@@ -109,7 +112,7 @@ def resolve(name: str) -> Path:
         raise CheckpointError("load.no_file", path=name)
     if "/" in name:
         return _within(fetch_from_hub(name))
-    raise UnknownName("load.unknown", name, catalogue())
+    raise UnknownName("load.unknown", name, [*shipped(), *catalogue()])
 
 
 def _within(path: Path) -> Path:
@@ -165,7 +168,7 @@ def read_config(name: str) -> Config:
     try:
         return open_checkpoint(name).config
     except UnknownName:
-        raise UnknownName("load.unknown_config", name, [*catalogue(), *known]) from None
+        raise UnknownName("load.unknown_config", name, [*shipped(), *catalogue(), *known]) from None
 
 
 def preset_names() -> list[str]:

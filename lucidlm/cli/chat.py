@@ -23,7 +23,7 @@ ROOM = (
 
 def chat(
     ctx: typer.Context,
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="cli.option_system")
     ] = None,

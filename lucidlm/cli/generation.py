@@ -30,7 +30,7 @@ Layers = Annotated[
 def run(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="cli.argument_prompt")],
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     steps: Annotated[bool, typer.Option("--steps", help="cli.option_steps")] = False,
     layers: Layers = None,
     max_new_tokens: o.MaxNewTokens = None,
@@ -81,7 +81,7 @@ def run(
 def translate(
     ctx: typer.Context,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="cli.argument_source")],
-    model: o.NeededModel = None,
+    model: o.Model = o.TRANSLATOR,
     max_new_tokens: o.MaxNewTokens = None,
     beams: o.Beams = None,
     dtype: o.Dtype = "float32",
@@ -90,7 +90,7 @@ def translate(
     """Translate with an encoder-decoder model, by beam search where its checkpoint asks for it."""
     session: Session = ctx.obj
     settings = o.chosen(max_new_tokens=max_new_tokens, beams=beams)
-    loaded = o.open_model(o.needed_model(model, "cli.no_translator"), dtype, session)
+    loaded = o.open_model(model, dtype, session)
     with session.busy(session.say("cli.searching")):
         completion = loaded.translate(text, alternatives=ALTERNATIVES if as_json else 0, **settings)
     if as_json:
@@ -102,14 +102,14 @@ def translate(
 def fill(
     ctx: typer.Context,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="cli.argument_masked")],
-    model: o.NeededModel = None,
+    model: o.Model = o.FILLER,
     top: Annotated[int, typer.Option("--top", metavar="N", help="cli.option_top")] = 5,
     dtype: o.Dtype = "float32",
     as_json: o.Json = False,
 ) -> None:
     """The likeliest words for each [MASK]."""
     session: Session = ctx.obj
-    loaded = o.open_model(o.needed_model(model, "cli.no_filler"), dtype, session)
+    loaded = o.open_model(model, dtype, session)
     blanks = loaded.fill(text, top=top)
     if as_json:
         found = [

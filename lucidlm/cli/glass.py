@@ -49,7 +49,7 @@ Text = Annotated[str, typer.Argument(metavar="PROMPT", help="cli.argument_traced
 def trace(
     ctx: typer.Context,
     prompt: Text,
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     max_new_tokens: MaxNewTokens = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="PATTERN", help="cli.option_keep")
@@ -152,7 +152,7 @@ def explain(
     ctx: typer.Context,
     prompt: Text,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="cli.argument_address")],
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     max_new_tokens: MaxNewTokens = None,
     depth: Annotated[int, typer.Option("--depth", metavar="D", help="cli.option_depth")] = 0,
     numpy: Annotated[
@@ -204,7 +204,7 @@ def explain(
 def verify(
     ctx: typer.Context,
     prompt: Text,
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     max_new_tokens: VerifiedTokens = None,
     edit: Edits = None,
     dtype: o.Dtype = "float32",

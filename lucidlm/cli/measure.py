@@ -50,7 +50,7 @@ def count(
 def score(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="cli.argument_file")],
-    model: o.Model = None,
+    model: o.Model = o.WRITER,
     dtype: o.Dtype = "float32",
     as_json: o.Json = False,
 ) -> None:

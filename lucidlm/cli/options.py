@@ -11,16 +11,14 @@ from lucidlm.cli.session import Session
 from lucidlm.errors import LucidError, UnknownName
 
 DTYPES = ("float32", "bfloat16", "float64")
-PREFERRED = ("smollm2-135m", "gemma3-270m")  # the models to run when none is named, best first
+# The models of the package that answer when none is named.
+WRITER, TRANSLATOR, FILLER = "mini", "translate-zh-en", "cloze-zh"
 
 SAMPLING = "cli.panel_sampling"
 LENGTH = "cli.panel_length"
 
 Json = Annotated[bool, typer.Option("--json", help="cli.option_json")]
-Model = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="cli.option_model")]
-NeededModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="cli.option_needed_model")
-]
+Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="cli.option_model")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="|".join(DTYPES), help="cli.option_dtype")]
 MaxNewTokens = Annotated[
     int | None,
@@ -112,30 +110,13 @@ def one_of(option: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
-def open_model(name: str | None, dtype: str, session: Session) -> Any:
-    """The model called `name`, or the first one of `PREFERRED` that is here."""
+def open_model(name: str, dtype: str, session: Session) -> Any:
+    """The model called `name`."""
     one_of("--dtype", dtype, DTYPES)
-    chosen_name = default_model() if name is None else name
     from lucidlm.api import load
 
-    with session.busy(session.say("cli.loading", name=chosen_name)):
-        return load(chosen_name, dtype=dtype)  # type: ignore[arg-type]
-
-
-def default_model() -> str:
-    from lucidlm.checkpoint.catalogue import find, is_pulled
-
-    for name in PREFERRED:
-        if is_pulled(find(name)):
-            return name
-    raise LucidError("cli.no_model", name=PREFERRED[0])
-
-
-def needed_model(name: str | None, purpose: str) -> str:
-    """`name`; for a purpose that no pulled model serves it must be given."""
-    if name is None:
-        raise LucidError(purpose)
-    return name
+    with session.busy(session.say("cli.loading", name=name)):
+        return load(name, dtype=dtype)  # type: ignore[arg-type]
 
 
 def _bias(given: str) -> tuple[int, float]:

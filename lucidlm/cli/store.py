@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from lucidlm.cli import options as o
 from lucidlm.cli.session import Session
 from lucidlm.errors import LucidError
+
+if TYPE_CHECKING:
+    from lucidlm.checkpoint.catalogue import Row
+    from lucidlm.checkpoint.shipped import Shipped
 
 FLOATS = {
     "float32": "F32",
@@ -28,39 +32,42 @@ def models(
     presets: Annotated[bool, typer.Option("--presets", help="cli.option_presets")] = False,
     as_json: o.Json = False,
 ) -> None:
-    """List the models that can be pulled, or the sizes that `count` knows."""
+    """List the models that are here or can be pulled, or the sizes that `count` knows."""
     session: Session = ctx.obj
     if presets:
         show_presets(session, as_json)
         return
     from lucidlm.checkpoint.catalogue import catalogue, is_pulled
+    from lucidlm.checkpoint.shipped import shipped
     from lucidlm.home import models_home
-    from lucidlm.locale import text
 
-    rows = list(catalogue().values())
+    inside, rows = list(shipped().values()), list(catalogue().values())
     if as_json:
-        found = [
+        session.answer(
             {
-                "name": row.name,
-                "installed": is_pulled(row),
-                "family": row.family,
-                "licence": row.licence,
-                "download_bytes": row.download_bytes,
-                "about": text(row.about, session.lang),
-                "folder": str(row.folder),
-                "terms": None if row.terms is None else row.terms.url,
+                "models": [
+                    *(_row(model, session, "package", model.bytes) for model in inside),
+                    *(
+                        _row(row, session, "index", row.download_bytes)
+                        | {"family": row.family, "terms": row.terms and row.terms.url}
+                        for row in rows
+                    ),
+                ],
+                "home": str(models_home()),
             }
-            for row in rows
-        ]
-        session.answer({"models": found, "home": str(models_home())})
+        )
         return
-    from lucidlm.terminal.lists import draw_models
+    from lucidlm.terminal.lists import Listed, Place, draw_models
 
-    draw_models(
-        session.out,
-        session.say,
-        [(row, is_pulled(row), text(row.about, session.lang)) for row in rows],
-    )
+    listed = [
+        Listed(model.name, "shipped", model.bytes, model.licence, session.say(model.about))
+        for model in inside
+    ]
+    for row in rows:
+        about = session.say(row.about)
+        place: Place = "installed" if is_pulled(row) else "not_installed"
+        listed.append(Listed(row.name, place, row.download_bytes, row.licence, about))
+    draw_models(session.out, session.say, listed)
 
 
 def pull(
@@ -133,6 +140,21 @@ def export(
         session.say("cli.exported", name=model, folder=folder, files=", ".join(files)),
         soft_wrap=True,
     )
+
+
+def _row(model: Shipped | Row, session: Session, origin: str, size: int) -> dict[str, Any]:
+    """What a model of the package and one to be pulled have in common, for JSON."""
+    from lucidlm.checkpoint.catalogue import Row, is_pulled
+
+    return {
+        "name": model.name,
+        "origin": origin,
+        "installed": not isinstance(model, Row) or is_pulled(model),
+        "licence": model.licence,
+        "bytes": size,
+        "about": session.say(model.about),
+        "folder": str(model.folder),
+    }
 
 
 def show_presets(session: Session, as_json: bool) -> None:

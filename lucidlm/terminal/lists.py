@@ -5,7 +5,8 @@ score.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -16,28 +17,37 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lucidlm.api import Blank
-    from lucidlm.checkpoint.catalogue import Row
     from lucidlm.classical.vectors import Analogy, Neighbour
     from lucidlm.generate import Score
     from lucidlm.text.compare import Row as Cost
 
 Say = Callable[..., str]
+Place = Literal["shipped", "installed", "not_installed"]
 BAR = 24  # columns
 
 
-def draw_models(console: Console, say: Say, rows: Sequence[tuple[Row, bool, str]]) -> None:
+@dataclass(frozen=True)
+class Listed:
+    """A model in the list: where it is, its size in bytes, its licence, and what it is."""
+
+    name: str
+    place: Place
+    bytes: int
+    licence: str
+    about: str
+
+
+def draw_models(console: Console, say: Say, models: Sequence[Listed]) -> None:
     """Each model: whether it is here, its size and licence, what it is."""
-    name = max(len(row.name) for row, _, _ in rows)
-    for row, installed, about in rows:
-        line = Text("✓ ", style="bold green") if installed else Text("· ", style="dim")
-        line.append(row.name.ljust(name), style="not dim bold").append(
-            f"  {size(row.download_bytes):>8}", style="not dim"
-        )
-        line.append(
-            "   " + (say("terminal.installed") if installed else say("terminal.not_installed"))
-        )
-        console.print(line.append(f"   {row.licence}", style="not bold dim"))
-        paragraph(console, about, indent=2)
+    name = max(len(model.name) for model in models)
+    for model in models:
+        here = model.place != "not_installed"
+        line = Text("✓ ", style="bold green") if here else Text("· ", style="dim")
+        line.append(model.name.ljust(name), style="not dim bold")
+        line.append(f"  {size(model.bytes):>8}", style="not dim")
+        line.append(f"   {say(f'terminal.{model.place}')}")
+        console.print(line.append(f"   {model.licence}", style="not bold dim"))
+        paragraph(console, model.about, indent=2)
         console.print()
     console.print(Text(say("terminal.how_to_pull"), style="dim"))
 
