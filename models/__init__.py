@@ -1,0 +1,1 @@
+"""Recipes and data builders of the models that ship with lucidlm."""
