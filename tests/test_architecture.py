@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(FACES, GROUND | DOING | {"api", "lucidlm"}),
 }
 MAY_IMPORT["cli"] = MAY_IMPORT["cli"] | FACES  # it starts the other faces
+MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["terminal"] = MAY_IMPORT["terminal"] | {"lessons"}  # it draws them
 MAY_IMPORT_TORCH = {"model", "train", "backends"}
 MAY_PRINT = {"cli", "terminal"}
