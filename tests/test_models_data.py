@@ -217,6 +217,7 @@ AA制 AA制 [A A zhi4] /to split the bill/
         ("see 東西|东西[dong1 xi5]", None),
         ("café", None),
         ("(literary)", None),
+        ("(slang) to spank", None),
         ("I", "I"),
         ("a gloss that goes on and on and on for too long", None),
     ],

@@ -14,7 +14,10 @@ _HAN = re.compile(r"[\u3400-\u9fff]+")
 _NO_MEANING = re.compile(
     r"\b(variant of|surname|see( also)?|abbr\.|used in|CL:|old form|Taiwan pr\.|"
     r"classifier|measure word|particle|suffix|prefix|radical|transliteration|"
-    r"phonetic|erhua|also written|also pr\.|same as|idiom for|name of)",
+    r"phonetic|erhua|also written|also pr\.|same as|idiom for|name of)"
+    # and those that nobody needs to learn
+    r"|\((vulgar|derog|slang|offensive|pejorative|Internet slang|dialect|archaic|old\))"
+    r"|fuck|\bshit|whore|prostitut|brothel|penis|vagina|obscen|orgasm|sexual",
     re.IGNORECASE,
 )
 _SHORT = {"sb": "somebody", "sth": "something", "sb's": "somebody's", "esp.": "especially"}
