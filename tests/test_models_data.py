@@ -249,17 +249,27 @@ def test_help_pages_are_aligned_by_identifier(tmp_path: Path) -> None:
 
 
 def test_cloze_sentences_stand_on_one_side_once(tmp_path: Path) -> None:
-    sentences = [f"今天是{number}号。" for number in range(2000)]
-    aside = ["昨天下雨了。", sentences[5]]
-    rows = write_cloze(tmp_path, [*sentences, *sentences[:9], "因为我爱你，所以来了。", ""], aside)
-    train, held_out = (
-        [json.loads(line)["text"] for line in (tmp_path / name).read_text("utf-8").splitlines()]
-        for name in ("train.jsonl", "held_out.jsonl")
+    natural = [f"今天是{number}号。" for number in range(2000)]
+    grammar = [f"我有{number}本书。" for number in range(2000)]
+    aside = ["昨天下雨了。", natural[5]]
+    rows = write_cloze(
+        tmp_path,
+        natural=[*natural, *natural[:9], "因为我爱你，所以来了。", ""],
+        grammar=[*grammar, *grammar[:9], natural[7], "昨天下雨了", "我 爱 你！"],
+        held_out=aside,
     )
-    assert rows == {"train": len(train), "held_out": len(held_out)}
-    assert sorted(train + held_out) == sorted([*sentences, aside[0]])
-    assert set(aside) <= set(held_out)
-    assert 20 <= len(held_out) <= 65  # 40 expected
+    texts = {
+        name: [
+            json.loads(line)["text"]
+            for line in (tmp_path / f"{name}.jsonl").read_text("utf-8").splitlines()
+        ]
+        for name in ("train", "grammar", "held_out")
+    }
+    assert rows == {name: len(found) for name, found in texts.items()}
+    assert sorted(texts["train"] + texts["held_out"]) == sorted([*natural, aside[0]])
+    assert set(texts["grammar"]) <= set(grammar) and len(set(texts["grammar"])) == rows["grammar"]
+    assert set(aside) <= set(texts["held_out"])
+    assert 20 <= rows["held_out"] <= 65 and 20 <= 2000 - rows["grammar"] <= 65  # 40 expected
 
 
 def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

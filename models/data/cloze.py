@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
-from models.data.holdout import allowed_text, is_held_out
+from models.data.holdout import allowed_text, is_held_out, normalised
 from models.data.rows import write_rows
 
 SHARE = 0.02  # of the sentences besides those that are held out everywhere
 
 
 def write_cloze(
-    folder: Path, sentences: Iterable[str], held_out: Sequence[str] = ()
+    folder: Path, natural: Iterable[str], grammar: Iterable[str], held_out: Sequence[str]
 ) -> dict[str, int]:
-    """`train.jsonl` and `held_out.jsonl`, each sentence once, and how many rows they have.
+    """Writes `train.jsonl` (natural sentences), `grammar.jsonl` and `held_out.jsonl`, and counts.
 
-    `held_out` are sentences that no model learns from; a share of the others is added to them.
+    Each sentence is written once. `held_out` are those that no model learns from; a share of the
+    natural ones goes with them, and the same share of the grammar's is left out.
     """
-    aside = set(held_out)
-    kept = [text for text in dict.fromkeys([*held_out, *sentences]) if text and allowed_text(text)]
-    chosen = {text for text in kept if text in aside or is_held_out(text, SHARE)}
+    aside = set(map(normalised, held_out))
+    seen: set[str] = set()
+
+    def new(sentences: Iterable[str]) -> list[str]:
+        found = [
+            text
+            for text in dict.fromkeys(sentences)
+            if text and text not in seen and allowed_text(text) and normalised(text) not in aside
+        ]
+        seen.update(found)
+        return found
+
+    sentences = new(natural)
+    learnt = [text for text in sentences if not is_held_out(text, SHARE)]
+    kept = (text for text in sentences if is_held_out(text, SHARE))
+    made = (text for text in new(grammar) if not is_held_out(text, SHARE))
+    files = {"train": learnt, "grammar": made, "held_out": chain(held_out, kept)}
     return {
-        "train": write_rows(
-            folder / "train.jsonl", ({"text": text} for text in kept if text not in chosen)
-        ),
-        "held_out": write_rows(
-            folder / "held_out.jsonl", ({"text": text} for text in kept if text in chosen)
-        ),
+        name: write_rows(folder / f"{name}.jsonl", ({"text": text} for text in texts))
+        for name, texts in files.items()
     }

@@ -16,8 +16,11 @@ from models.data.cloze import write_cloze
 from models.data.fetch import ROOT, FetchError, fetch
 from models.data.rows import write_rows
 from models.data.simplified import load_simplifier
+from models.everyday import grammar
 
 OUT = ROOT / "build" / "data"
+GRAMMAR = 200_000  # sentences of the project's grammar for cloze-zh
+GRAMMAR_SEED = 11
 SENTENCES = ROOT / "models" / "everyday" / "sentences"
 
 Written = Mapping[str, int]  # rows of each file
@@ -38,8 +41,12 @@ def poet(folder: Path) -> Written:
 def cloze_zh(folder: Path) -> Written:
     """Chinese sentences: graded ones, the project's own, and those of its grammar."""
     graded, aside = hsk.split(hsk.pairs(fetch("hsk-sentences-audio") / "sentences.json"))
-    sentences = [pair.source for pair in graded] + everyday_sentences()
-    return write_cloze(folder, sentences, held_out=[pair.source for pair in aside])
+    return write_cloze(
+        folder,
+        natural=[pair.source for pair in graded] + everyday_sentences(),
+        grammar=(chinese for chinese, _ in grammar.pairs(GRAMMAR_SEED, GRAMMAR, unpunctuated=0.2)),
+        held_out=[pair.source for pair in aside],
+    )
 
 
 def everyday_sentences() -> list[str]:
