@@ -65,7 +65,11 @@ class ForwardContext:
         None  # for a replay: the encoder's output (rows, S, dim) that the decoder looked at
     )
 
-    positions: Any = None  # (B, T) absolute
+    # Of rows that hold several documents beside each other (training): which one each position
+    # belongs to, (B, T). A document sees itself alone.
+    documents: Any = None
+
+    positions: Any = None  # (B, T) absolute; within its document where there are several
     lengths: Any = None  # (B,) positions that are real, by row, those in the cache included
     sight: Any = None  # by kind of attention, who may see whom: model.attention.Sight
 

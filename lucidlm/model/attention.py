@@ -28,17 +28,22 @@ class Sight:
     hidden: Tensor  # (B, 1, T, S), True where a query may not see a key
     rotation: tuple[Tensor, Tensor] | None = None  # cosine and sine, each (B, 1, T, D)
     bias: Tensor | None = None  # (B, H, T, S), added to the scores
+    mask: config.MaskKind | None = None  # all that hides, where every row is one document as it is
 
 
 def may_not_see(
-    kind: config.MaskKind, queries: Tensor, keys: Tensor, lengths: Tensor, window: int | None
+    kind: config.MaskKind,
+    queries: Tensor,
+    keys: Tensor,
+    lengths: Tensor | None,
+    window: int | None,
 ) -> Tensor:
     """True where a key is hidden from a query, (B, 1, T, S).
 
-    From the positions of queries (B, T) and keys (B, S) and the rows' lengths (B,).
+    From the positions of queries (B, T) and keys (B, S) and the rows' lengths (B,), None for all.
     """
     q, k = queries[:, :, None], keys[:, None, :]
-    hidden = k >= lengths[:, None, None]
+    hidden = (k < 0 if lengths is None else k >= lengths[:, None, None]).expand(-1, q.shape[1], -1)
     if kind != "full":
         hidden = hidden | (k > q if kind == "causal" else k >= q)
     if window is not None:

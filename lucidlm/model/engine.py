@@ -154,12 +154,12 @@ def _recall(ctx: ForwardContext) -> tuple[ForwardContext, Tensor | None]:
     if ctx.memory is not None:
         memory = ctx.memory
         lengths = torch.full((len(memory),), memory.shape[1], device=memory.device)
-        return remember(ctx, lengths, memory.shape[1]), memory
+        return remember(ctx, lengths, memory), memory
     if not isinstance(ctx.cache, KeyValueCache) or ctx.cache.memory is None:
         return ctx, None
     memory = ctx.cache.memory
     lengths = torch.tensor(ctx.cache.memory_lengths, device=memory.device)
-    return remember(ctx, lengths, memory.shape[1]), memory
+    return remember(ctx, lengths, memory), memory
 
 
 def _blanked(x: Tensor, lengths: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Read `Layer.forward`, then `Stack.forward`, then `Transformer.forward`: that is 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +80,10 @@ class Stack(nn.Module):
         for all layers.
         """
         attention, positions, lengths = self.config.attention, ctx.positions, ctx.lengths
-        seen = _visible(ctx)
-        keys = torch.arange(seen, device=positions.device).expand(len(positions), -1)
+        keys = positions
+        if isinstance(ctx.cache, KeyValueCache):
+            seen = positions.shape[1] + max(ctx.cache.lengths)
+            keys = torch.arange(seen, device=positions.device).expand(len(positions), -1)
         bias = None if self.position_bias is None else self.position_bias(positions, keys)
         sight = dict(ctx.sight or {})
         reaches: dict[str, tuple[config.Rope | None, int | None]]
@@ -89,12 +92,22 @@ class Stack(nn.Module):
             reaches["local"] = (attention.local.rope or attention.rope, attention.local.window)
         for reach, (rope, window) in reaches.items():
             hidden = may_not_see(self.config.mask, positions, keys, lengths, window)
+            if ctx.documents is not None:
+                hidden = hidden | apart(ctx.documents, ctx.documents)
             sight[reach] = Sight(
                 hidden=hidden,
                 rotation=rotation(rope, positions, attention.head_dim, dtype) if rope else None,
                 bias=bias,
             )
         return replace(ctx, sight=sight)
+
+
+class Packed(NamedTuple):
+    """What an encoder reads: documents beside each other, each (B, S)."""
+
+    ids: Tensor
+    positions: Tensor
+    documents: Tensor
 
 
 class Transformer(nn.Module):
@@ -114,38 +127,67 @@ class Transformer(nn.Module):
             module.path = self.address(name)
 
     def forward(self, ids: Tensor, ctx: ForwardContext, source: Tensor | None = None) -> Tensor:
-        """ids (B, T), source (B, S) for an encoder-decoder; nothing padded -> logits (B, T, vocab),
-        from position 0.
+        """ids (B, T), source (B, S) for an encoder-decoder -> logits (B, T, vocab)."""
+        return self.logits(self.vectors(ids, ctx, source), ctx)
+
+    def vectors(self, ids: Tensor, ctx: ForwardContext, source: Tensor | None = None) -> Tensor:
+        """ids (B, T), source (B, S) -> last vectors (B, T, dim). Each row is one document, from
+        position 0, or those that ctx says are packed in it.
         """
         memory = None
         if source is not None and self.decoder is not None:
-            memory = self.encode(source, _lengths(source), ctx)
-            ctx = remember(ctx, _lengths(source), memory.shape[1])
-        return self.logits(self.run(ids, _lengths(ids), ctx, memory), ctx)
+            there = replace(ctx, positions=ctx.source_positions, documents=ctx.source_documents)
+            memory = self.encode(source, None, there)
+            ctx = remember(ctx, None, memory)
+        return self.run(ids, None, ctx, memory)
 
-    def encode(self, ids: Tensor, lengths: Tensor, ctx: ForwardContext) -> Tensor:
-        """ids (B, S), of which `lengths` (B,) are real -> the encoder's last vectors (B, S,
-        dim).
+    def encode(self, ids: Tensor, lengths: Tensor | None, ctx: ForwardContext) -> Tensor:
+        """ids (B, S), of which `lengths` (B,) are real (None: all) -> the encoder's last vectors
+        (B, S, dim).
         """
         assert self.encoder is not None, "no encoder"
-        positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
+        positions = ctx.positions
+        if ctx.documents is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
         x = self.encoder(ids, replace(ctx, positions=positions, lengths=lengths, cache=None))
         if self.pooler is not None and ctx.tracer is not None:  # nothing but a watcher reads it
             self.pooler(x, ctx)
         return x
 
     def run(
-        self, ids: Tensor, lengths: Tensor, ctx: ForwardContext, memory: Tensor | None = None
+        self,
+        ids: Tensor,
+        lengths: Tensor | None,
+        ctx: ForwardContext,
+        memory: Tensor | None = None,
     ) -> Tensor:
         """The stack that ends in the head, behind what the cache holds; `lengths` (B,) counts new
-        positions.
+        positions, None for all.
         """
         if self.decoder is None:
             return self.encode(ids, lengths, ctx)
-        known = [0] * len(ids) if ctx.cache is None else ctx.cache.lengths
-        start = torch.tensor(known, device=ids.device)
-        positions = start[:, None] + torch.arange(ids.shape[1], device=ids.device)
-        return self.decoder(ids, replace(ctx, positions=positions, lengths=start + lengths), memory)
+        if ctx.documents is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
+            if ctx.cache is not None:
+                start = torch.tensor(ctx.cache.lengths, device=ids.device)
+                positions = start[:, None] + positions
+                lengths = None if lengths is None else start + lengths
+            ctx = replace(ctx, positions=positions)
+        return self.decoder(ids, replace(ctx, lengths=lengths), memory)
+
+    def read(self, ids: Tensor, ctx: ForwardContext, source: Packed | None = None) -> Tensor:
+        """Documents packed beside each other, as they are learnt from: ids (B, T) at
+        ctx.positions, each seeing its own of ctx.documents alone -> last vectors (B, T, dim).
+        """
+        ctx = replace(ctx, lengths=_lengths(ids))
+        if source is None or self.encoder is None or self.decoder is None:
+            stack = self.decoder or self.encoder
+            assert stack is not None
+            return stack(ids, ctx)
+        own = replace(ctx, positions=source.positions, documents=source.documents)
+        memory = self.encoder(source.ids, replace(own, lengths=_lengths(source.ids)))
+        hidden = apart(ctx.documents, source.documents)
+        return self.decoder(ids, replace(ctx, sight={"memory": Sight(hidden=hidden)}), memory)
 
     def logits(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """(B, T, dim) -> (B, T, vocab)"""
@@ -172,20 +214,23 @@ class Transformer(nn.Module):
         return {self.address(name): weight for name, weight in self.named_parameters()}
 
 
-def remember(ctx: ForwardContext, lengths: Tensor, width: int) -> ForwardContext:
-    """ctx whose cross-attention sees the first `lengths` (B,) of `width` vectors of the encoder."""
-    columns = torch.arange(width, device=lengths.device)
-    hidden = (columns >= lengths[:, None])[:, None, None]  # (B, 1, 1, S)
-    return replace(ctx, sight={"memory": Sight(hidden=hidden)})
-
-
-def _visible(ctx: ForwardContext) -> int:
-    """How many key positions there are: what the cache will hold after this input, or the input
-    alone.
+def remember(ctx: ForwardContext, lengths: Tensor | None, memory: Tensor) -> ForwardContext:
+    """ctx whose cross-attention sees the first `lengths` (B,) of the encoder's vectors (B, S, dim),
+    all where it is None, and of those its own document's.
     """
-    width: int = ctx.positions.shape[1]
-    return width + max(ctx.cache.lengths) if isinstance(ctx.cache, KeyValueCache) else width
+    columns = torch.arange(memory.shape[1], device=memory.device)[None]
+    hidden = (columns < 0 if lengths is None else columns >= lengths[:, None])[:, None, None]
+    mask: config.MaskKind | None = "full" if lengths is None else None
+    if ctx.source_documents is not None:
+        hidden, mask = hidden | _strangers(ctx.documents, ctx.source_documents), None
+    return replace(ctx, sight={"memory": Sight(hidden=hidden, mask=mask)})  # hidden (B, 1, ., S)
 
 
-def _lengths(ids: Tensor) -> Tensor:
-    return torch.full((len(ids),), ids.shape[1], device=ids.device)
+def _strangers(here: Tensor, there: Tensor) -> Tensor:
+    """True where the documents of two places (B, T) and (B, S) differ, (B, 1, T, S)."""
+    return (here[:, :, None] != there[:, None, :])[:, None]
+
+
+def apart(queries: Tensor, keys: Tensor) -> Tensor:
+    """True where two positions belong to different documents: (B, T), (B, S) -> (B, 1, T, S)."""
+    return (queries[:, :, None] != keys[:, None, :])[:, None]
