@@ -56,6 +56,8 @@ def _people() -> tuple[list[Weighted], list[Weighted]]:
             near.append((person(zh, en.capitalize(), gender), weight))
         if {"kin", "own"} & word.classes:
             for owner, possessive, times in (("我", "my", 3), ("你", "your", 1), ("他", "his", 1), ("她", "her", 1)):
+                if (owner, gender) in (("他", "m"), ("她", "f")) and "spouse" in word.classes:
+                    continue
                 between = "" if "kin" in word.classes else "的"
                 near.append((person(owner + between + zh, f"{possessive} {en}", gender), weight * times))
         if "role" in word.classes:
@@ -234,6 +236,7 @@ def _one(noun: Noun) -> Iterable[Weighted]:
 
 def _counted(noun: Noun) -> Iterable[Weighted]:
     yield thing(f"很多{noun.zh}", f"a lot of {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh), 2
+    yield thing(f"一些{noun.zh}", f"some {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh), 2
     if not noun.countable:
         return
     for count in range(2, 11):
@@ -252,7 +255,12 @@ def _pointed(noun: Noun) -> Iterable[Weighted]:
         yield thing(f"那些{noun.zh}", f"those {noun.bare}", True, noun.zh), 1
 
 
+_UNOWNED = frozenset("transit site nature town sky show news ticket animal building exam weatherthing".split())
+
+
 def _owned(noun: Noun) -> Iterable[Weighted]:
+    if _UNOWNED & noun.word.classes and not noun.word.classes & {"pet", "owned"}:
+        return
     for row, weight in zip(_PRONOUNS, (6, 4, 3, 3, 1, 1), strict=True):
         yield thing(f"{row[0]}的{noun.zh}", f"{row[3]} {noun.definite}", noun.pair, noun.zh), weight
     for zh, en in (("妈妈", "Mom"), ("爸爸", "Dad"), ("老师", "the teacher"), ("我朋友", "my friend"), ("小明", "Xiaoming")):

@@ -48,6 +48,21 @@ def _clock() -> list[Phrase]:
     return [phrase for phrase, weight in times for _ in range(weight)]
 
 
+def _hours() -> list[Phrase]:
+    times = []
+    for hour in range(5, 13):
+        zh, en = chinese.counted(hour), english.number(hour)
+        times += [plain(f"{zh}点", f"{en} o'clock")] * 2
+        times.append(plain(f"{zh}点半", f"half past {en}"))
+    return times
+
+
+def _names(genders: str) -> list[tuple[Phrase, int]]:
+    words = [word for word in table("names") if word.fields["gender"] in genders]
+    # Family names with a title are how others call someone, not what someone is called.
+    return [(plain(w.zh, w.en), w.weight) for w in words if len(w.en.split()) == 1]
+
+
 def _prices() -> list[Phrase]:
     values = [*range(1, 21), *range(25, 100, 5), *range(100, 1000, 50), *range(1000, 10_000, 500)]
     spoken = [
@@ -87,6 +102,20 @@ def _spans() -> list[Phrase]:
 def _jobs() -> list[tuple[Phrase, int]]:
     words = with_class(table("people"), "job")
     return [(plain(w.zh, english.article(w.en), many=english.plural(w.en), bare=w.en), w.weight) for w in words]
+
+
+def _crowds(counted: bool = False) -> list[tuple[Phrase, int]]:
+    """People without a number, or with one: students, three students."""
+    phrases = []
+    for word in with_class(table("people"), "role", "dem", "job"):
+        many = english.plural(word.en)
+        if not counted:
+            phrases.append((plain(word.zh, many), word.weight))
+            continue
+        for count in range(2, 9):
+            zh = f"{chinese.counted(count)}个{word.zh}"
+            phrases.append((plain(zh, f"{english.number(count)} {many}"), word.weight))
+    return phrases
 
 
 def _place(word: Word, form: str) -> Phrase:
@@ -145,6 +174,12 @@ def simple_kinds() -> dict[str, Make]:
         for name in ("adverbs", "colors", "school_subjects", "hobbies", "degrees")
     }
     simple |= {
+        "side": from_list([(plain(w.zh, w.en), w.weight) for w in table("sides")]),
+        "people": from_list(_crowds()),
+        "several_people": from_list(_crowds(True)),
+        "short_span": _even([p for p in _spans() if "分钟" in p.forms["zh"] or "小时" in p.forms["zh"]]),
+    }
+    simple |= {
         "season": _even([plain(zh, en) for zh, en in _SEASONS]),
         "transit": from_list([(plain(w.zh, w.fields["bare"].removeprefix("the ") or w.fields["singular"]), w.weight) for w in with_class(table("nouns"), "transit")]),
         "site": from_list([(plain(w.zh, english.article(w.fields["singular"]), bare=w.fields["singular"]), w.weight) for w in with_class(table("nouns"), "site")]),
@@ -163,8 +198,11 @@ def simple_kinds() -> dict[str, Make]:
         "language": from_list(
             [(plain(w.fields["language_zh"], w.fields["language"]), w.weight) for w in countries if w.fields["language"]]
         ),
-        "ache": from_list([(plain(w.zh, w.fields["ache"], part=w.en), w.weight) for w in table("health")]),
-        "name": from_list([(plain(w.zh, w.en), w.weight) for w in table("names") if len(w.zh) == 2]),
+        "ache": from_list([(plain(w.zh + "疼", w.fields["ache"], part=w.en), w.weight) for w in table("health")]),
+        "name": from_list(_names("mf")),
+        "name_m": from_list(_names("m")),
+        "name_f": from_list(_names("f")),
+        "hour": _even(_hours()),
     }
     return simple
 

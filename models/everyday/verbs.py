@@ -9,8 +9,9 @@ from models.everyday.kinds import noun_kind
 from models.everyday.lexicon import Word, table, with_class
 from models.everyday.phrase import Make, Phrase, from_list, from_makers
 
+_TRIES = 30
 _BARE = (("bare", 1),)
-_POINTED = (("pointed", 3), ("owned", 2), ("bare", 1))
+_POINTED = (("pointed", 3), ("owned", 2))
 _EVENT = (("one", 5), ("counted", 2), ("pointed", 3), ("owned", 2), ("described", 3))
 
 
@@ -36,11 +37,22 @@ def actions(*classes: str, without: str = "") -> Make:
     return from_list([(action(word), word.weight) for word in words if without not in word.classes])
 
 
+@cache
+def _complete() -> frozenset[str]:
+    return frozenset(word.zh.replace("/", "") for word in table("actions"))
+
+
 def with_object(forms: dict[str, str], objects: Make) -> Make:
-    """A verb with an object of a kind."""
+    """A verb with an object of a kind, unless that is an action of its own: 看书 is "read"."""
+    complete = _complete()
 
     def draw(random: Random) -> Phrase:
-        thing = objects(random)
+        for _ in range(_TRIES):
+            thing = objects(random)
+            if forms["zh"] + thing.forms["zh"] not in complete:
+                break
+        else:
+            raise AssertionError(f"no object of its own for {forms['zh']}")
         return Phrase(forms, thing.forms["zh"], " " + thing.forms["obj"], thing.root)
 
     return draw
@@ -52,9 +64,10 @@ def _with_objects(keep: Callable[[Word], bool], kinds: tuple[tuple[str, int], ..
         if not keep(word):
             continue
         names = word.fields["objects"].split()
+        chosen = _POINTED if "p" in word.classes and kinds is _EVENT else kinds
         objects = [
             (made, weight * 6 // len(names))
-            for kind, weight in kinds
+            for kind, weight in chosen
             for name in names
             if (made := noun_kind(kind, name)) is not None
         ]
@@ -97,11 +110,16 @@ def verb_kinds() -> dict[str, Make]:
     def alone(words: list[Word]) -> Make:
         return from_list([(Phrase(verb(word.zh, word.en)), word.weight) for word in words])
 
-    undone = _with_objects(lambda word: not word.classes & {"s", "o"}, _POINTED)
+    undone = from_makers(
+        [
+            (_with_objects(lambda word: not word.classes & {"s", "o"}, _POINTED), 3),
+            (habit, 1),
+        ]
+    )
     tried = _with_objects(lambda word: not word.classes & {"b", "s", "o"}, _BARE)
     passive = [word for word in dynamic if word.zh in _PASSIVE]
     return {
-        "undone": from_makers([(actions("daily", "school", "event", "go", "fun"), 3), (undone, 3)]),
+        "undone": from_makers([(actions("daily", "routine", "school", "event", "go", "fun"), 3), (undone, 3)]),
         "tried": from_makers([(actions("fun", "skill", "work", "school"), 3), (tried, 3)]),
         "able": actions("go", "work", "meal", "polite", "rest", "chore"),
         "please": from_makers([(actions("polite"), 2), (actions("rest", "chore"), 2), (event, 1)]),
@@ -113,10 +131,10 @@ def verb_kinds() -> dict[str, Make]:
         "weather": from_list([(Phrase(verb("下雨", "rain")), 3), (Phrase(verb("下雪", "snow")), 2)]),
         "now": from_makers([(actions("prog"), 3), (now, 3)]),
         "habit": from_makers([(actions("daily", "fun"), 4), (habit, 2)]),
-        "event": from_makers([(actions("daily", "fun", "school", "event", "go", "work", without="nole"), 2), (event, 4)]),
+        "event": from_makers([(actions("daily", "routine", "fun", "school", "event", "go", "work", without="nole"), 2), (event, 4)]),
         "object_event": event,
         "object_habit": habit,
-        "doing": from_makers([(actions("daily", "fun", "school", "event", "go", "health", "work"), 3), (event, 3)]),
+        "doing": from_makers([(actions("daily", "routine", "fun", "school", "event", "go", "health", "work"), 3), (event, 3)]),
         "feels": alone(stative),
         "feels_much": alone(strong),
         "does": alone(dynamic),
