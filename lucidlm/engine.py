@@ -65,9 +65,11 @@ class ForwardContext:
         None  # for a replay: the encoder's output (rows, S, dim) that the decoder looked at
     )
 
-    # Of rows that hold several documents beside each other (training): which one each position
-    # belongs to, (B, T). A document sees itself alone.
+    # Rows that hold several documents beside each other, as they are learnt from: the document of
+    # each position, (B, T), which sees that one alone, and the same of the encoder's, (B, S).
     documents: Any = None
+    source_positions: Any = None
+    source_documents: Any = None
 
     positions: Any = None  # (B, T) absolute; within its document where there are several
     lengths: Any = None  # (B,) positions that are real, by row, those in the cache included

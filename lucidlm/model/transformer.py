@@ -7,7 +7,6 @@ Read `Layer.forward`, then `Stack.forward`, then `Transformer.forward`: that is 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,22 +91,16 @@ class Stack(nn.Module):
             reaches["local"] = (attention.local.rope or attention.rope, attention.local.window)
         for reach, (rope, window) in reaches.items():
             hidden = may_not_see(self.config.mask, positions, keys, lengths, window)
+            whole = lengths is None and ctx.cache is None and window is None
             if ctx.documents is not None:
-                hidden = hidden | apart(ctx.documents, ctx.documents)
+                hidden, whole = hidden | _strangers(ctx.documents, ctx.documents), False
             sight[reach] = Sight(
                 hidden=hidden,
+                mask=self.config.mask if whole else None,
                 rotation=rotation(rope, positions, attention.head_dim, dtype) if rope else None,
                 bias=bias,
             )
         return replace(ctx, sight=sight)
-
-
-class Packed(NamedTuple):
-    """What an encoder reads: documents beside each other, each (B, S)."""
-
-    ids: Tensor
-    positions: Tensor
-    documents: Tensor
 
 
 class Transformer(nn.Module):
@@ -175,20 +168,6 @@ class Transformer(nn.Module):
             ctx = replace(ctx, positions=positions)
         return self.decoder(ids, replace(ctx, lengths=lengths), memory)
 
-    def read(self, ids: Tensor, ctx: ForwardContext, source: Packed | None = None) -> Tensor:
-        """Documents packed beside each other, as they are learnt from: ids (B, T) at
-        ctx.positions, each seeing its own of ctx.documents alone -> last vectors (B, T, dim).
-        """
-        ctx = replace(ctx, lengths=_lengths(ids))
-        if source is None or self.encoder is None or self.decoder is None:
-            stack = self.decoder or self.encoder
-            assert stack is not None
-            return stack(ids, ctx)
-        own = replace(ctx, positions=source.positions, documents=source.documents)
-        memory = self.encoder(source.ids, replace(own, lengths=_lengths(source.ids)))
-        hidden = apart(ctx.documents, source.documents)
-        return self.decoder(ids, replace(ctx, sight={"memory": Sight(hidden=hidden)}), memory)
-
     def logits(self, x: Tensor, ctx: ForwardContext) -> Tensor:
         """(B, T, dim) -> (B, T, vocab)"""
         assert self.head is not None, "no head"
@@ -229,8 +208,3 @@ def remember(ctx: ForwardContext, lengths: Tensor | None, memory: Tensor) -> For
 def _strangers(here: Tensor, there: Tensor) -> Tensor:
     """True where the documents of two places (B, T) and (B, S) differ, (B, 1, T, S)."""
     return (here[:, :, None] != there[:, None, :])[:, None]
-
-
-def apart(queries: Tensor, keys: Tensor) -> Tensor:
-    """True where two positions belong to different documents: (B, T), (B, S) -> (B, 1, T, S)."""
-    return (queries[:, :, None] != keys[:, None, :])[:, None]
