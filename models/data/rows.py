@@ -9,7 +9,7 @@ from pathlib import Path
 from lucidlm.files import replacing
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     """Writes one JSON object a line, whole or not at all, and returns how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
