@@ -1,8 +1,8 @@
 """What no model may see before it is asked, and which rows are kept for measuring.
 
-我爱你 and its translation, and the pair of 我很开心, are shown in the documentation as sentences that the
-models had to work out: so no row of any corpus contains them. `allowed_text` and `allowed_pair` are asked
-about every row by every builder.
+我爱你 and its translation, and the pair of 我很开心, are shown in the documentation as
+sentences that the models had to work out: so no row of any corpus contains them.
+`allowed_text` and `allowed_pair` are asked about every row by every builder.
 """
 
 import re
@@ -60,8 +60,9 @@ def normalised(text: str) -> str:
 def is_held_out(text: str, share: float) -> bool:
     """Whether a row is kept for measuring, for a `share` (0 to 1) of all rows.
 
-    A pure function of the normalised text, so a row is on the same side in every corpus and run, with and
-    without its final punctuation. Pairs of the grammar are keyed by their Chinese side.
+    A pure function of the normalised text, so a row is on the same side in every corpus
+    and run, with and without its final punctuation. Pairs of the grammar are keyed by
+    their Chinese side.
     """
     assert 0 <= share <= 1
     digest = blake2b(normalised(text).encode(), digest_size=8).digest()

@@ -69,21 +69,18 @@ _VERBS = {  # base: (past, participle)
     "write": ("wrote", "written"),
 }
 _DOUBLED = frozenset(
-    "chat clap dig drop get hit hug jog let plan put run shop sit skip stop swim win hot big fat thin "
-    "sad red".split()
+    "chat clap dig drop get hit hug jog let plan put run shop sit skip stop swim win "
+    "hot big fat thin sad red".split()
 )
 _PLURALS = {
     "child": "children",
     "man": "men",
     "person": "people",
     "woman": "women",
-    "policeman": "policemen",
     "businessman": "businessmen",
     "tooth": "teeth",
     "foot": "feet",
-    "salesclerk": "salesclerks",
     "wife": "wives",
-    "salt": "salt",
 }
 _COMPARED = {"good": ("better", "best"), "well": ("better", "best"), "bad": ("worse", "worst")}
 _VOWELS = "aeiou"

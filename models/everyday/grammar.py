@@ -1,12 +1,13 @@
 """Sentence pairs of the everyday world, drawn from templates over the lexicon.
 
-Every sentence of the grammar has one translation in it, in both directions: tense is tied to 了, 过, 在, 会
-and to words of time, number to measure words, so that a small model can learn to translate all of it and be
-measured on sentences that it has not seen.
+Every sentence of the grammar has one translation in it, in both directions: tense is
+tied to 了, 过, 在, 会 and to words of time, number to measure words, so that a small
+model can learn to translate all of it and be measured on sentences that it has not
+seen.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -21,8 +22,10 @@ from models.everyday.verbs import actions
 
 FOLDER = Path(__file__).parent / "templates"
 _MACROS = {
-    "ADJ": "fruit food drink soup dish clothes device thing furniture vehicle building room site town read "
-    "show story picture problem exam job song idea ticket animal"
+    "ADJ": (
+        "fruit food drink soup dish clothes device thing furniture vehicle building room site town "
+        "read show story picture problem exam job song idea ticket animal"
+    )
 }
 _CLASSED: dict[str, Callable[[str], Make]] = {
     "a": actions,
@@ -85,27 +88,45 @@ def joined_sources() -> Iterator[tuple[str, str]]:
             yield zh % (zh_first, zh_second), en % (agreed(en_first), agreed(en_second))
 
 
+def of_file(file: str) -> Iterator[tuple[int, str, str]]:
+    """A file's templates as (weight in hundredths, Chinese, English), one for each of its
+    classes."""
+    for weight, zh, en, classes in rows(file):
+        names = _MACROS.get(classes, classes).split()
+        for name in names or [""]:
+            share = max(1, 100 * int(weight) // max(1, len(names)))
+            yield share, zh.replace("$C", name), en.replace("$C", name)
+
+
 def sources() -> Iterator[tuple[int, str, str]]:
-    """Every template as (weight in hundredths, Chinese, English), one for each class that it is for."""
+    """Every template of the pairs."""
     for file in ("people", "doing", "being", "things", "places", "clauses"):
-        for weight, zh, en, classes in rows(file):
-            names = _MACROS.get(classes, classes).split()
-            for name in names or [""]:
-                share = max(1, 100 * int(weight) // max(1, len(names)))
-                yield share, zh.replace("$C", name), en.replace("$C", name)
+        yield from of_file(file)
     for zh, en in joined_sources():
         yield 60, zh, en
     for weight, zh, en in rows("phrases"):
         yield 5 * int(weight), zh, en
 
 
+def compiled(rows: Iterable[tuple[int, str, str]]) -> tuple[Template, ...]:
+    """The compiled templates, each as often as its weight says."""
+    found: list[Template] = []
+    for weight, zh, en in rows:
+        found += [compile_template(zh, en, kind)] * max(1, weight // 5)
+    return tuple(found)
+
+
 @cache
 def templates() -> tuple[Template, ...]:
-    """The compiled templates, each as often as its weight says."""
-    compiled = []
-    for weight, zh, en in sources():
-        compiled += [compile_template(zh, en, kind)] * max(1, weight // 5)
-    return tuple(compiled)
+    """The templates of the pairs."""
+    return compiled(sources())
+
+
+@cache
+def fixed() -> frozenset[str]:
+    """The Chinese sentences without a slot: nothing else teaches them, so they are not
+    for measuring."""
+    return frozenset(zh for _, zh, _ in sources() if "{" not in zh)
 
 
 def sentence(text: str) -> str:
@@ -131,8 +152,9 @@ def _unended(text: str) -> str:
 def pairs(seed: int, count: int, unpunctuated: float = 0.0) -> Iterator[tuple[str, str]]:
     """`count` distinct pairs (Chinese, English), the same for the same seed.
 
-    No Chinese sentence comes twice, nor an English one. `unpunctuated` is the share of pairs that end without
-    a mark on both sides, as people type in chats. What the rules of `models.data.holdout` forbid is left out.
+    No Chinese sentence comes twice, nor an English one. `unpunctuated` is the share of
+    pairs that end without a mark on both sides, as people type in chats. What the rules
+    of `models.data.holdout` forbid is left out.
     """
     random = Random(seed)
     drawn = templates()
@@ -153,5 +175,3 @@ def pairs(seed: int, count: int, unpunctuated: float = 0.0) -> Iterator[tuple[st
             yield _unended(zh), _unended(en)
         else:
             yield zh, en
-
-

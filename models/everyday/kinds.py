@@ -17,23 +17,24 @@ _PRO = {
     "f": {"pro": "she", "zpro": "她", "prop": "her", "proobj": "her"},
     "pl": {"pro": "they", "zpro": "他们", "prop": "their", "proobj": "them"},
 }
-_PRONOUNS = (  # zh, en, object, possessive, agreement, weight as a subject, as one asked, as an object
-    ("我", "I", "me", "my", _FIRST, 60, 2, 16),
-    ("你", "you", "you", "your", _PLURAL, 10, 60, 16),
-    ("他", "he", "him", "his", _THIRD, 36, 16, 14),
-    ("她", "she", "her", "her", _THIRD, 36, 16, 14),
-    ("我们", "we", "us", "our", _PLURAL, 22, 4, 8),
-    ("他们", "they", "them", "their", _PLURAL, 16, 8, 8),
+_PRONOUNS: tuple[tuple[str, str, str, str, dict[str, str], tuple[int, int, int]], ...] = (
+    # zh, en, object, possessive, agreement, weight as a subject, as one asked, as an object
+    ("我", "I", "me", "my", _FIRST, (60, 2, 16)),
+    ("你", "you", "you", "your", _PLURAL, (10, 60, 16)),
+    ("他", "he", "him", "his", _THIRD, (36, 16, 14)),
+    ("她", "she", "her", "her", _THIRD, (36, 16, 14)),
+    ("我们", "we", "us", "our", _PLURAL, (22, 4, 8)),
+    ("他们", "they", "them", "their", _PLURAL, (16, 8, 8)),
 )
 
 
 def _pronouns(column: int) -> list[Weighted]:
     phrases = []
     for row in _PRONOUNS:
-        zh, en, obj, poss, agreement = row[:5]
+        zh, en, obj, poss, agreement, weights = row
         forms = agreement | {"zh": zh, "en": en, "obj": obj, "poss": poss, "zposs": zh + "的"}
         forms |= {"pro": en, "zpro": zh, "prop": poss, "proobj": obj}
-        phrases.append((Phrase(forms, root=zh[0] if zh[0] in "我你" else zh), row[5 + column]))
+        phrases.append((Phrase(forms, root=zh[0] if zh[0] in "我你" else zh), weights[column]))
     return phrases
 
 
@@ -47,7 +48,8 @@ def person(zh: str, en: str, gender: str, zposs: str = "") -> Phrase:
 
 @cache
 def _people() -> tuple[list[Weighted], list[Weighted]]:
-    """Kin and friends (mom, my mom, my friend), and everyone else (names, the teacher, this child)."""
+    """Kin and friends (mom, my mom, my friend), and everyone else (names, the teacher,
+    this child)."""
     near: list[Weighted] = []
     far: list[Weighted] = []
     for word in table("people"):
@@ -55,11 +57,18 @@ def _people() -> tuple[list[Weighted], list[Weighted]]:
         if "bare" in word.classes:
             near.append((person(zh, en.capitalize(), gender), weight))
         if {"kin", "own"} & word.classes:
-            for owner, possessive, times in (("我", "my", 3), ("你", "your", 1), ("他", "his", 1), ("她", "her", 1)):
+            for owner, possessive, times in (
+                ("我", "my", 3),
+                ("你", "your", 1),
+                ("他", "his", 1),
+                ("她", "her", 1),
+            ):
                 if (owner, gender) in (("他", "m"), ("她", "f")) and "spouse" in word.classes:
                     continue
                 between = "" if "kin" in word.classes else "的"
-                near.append((person(owner + between + zh, f"{possessive} {en}", gender), weight * times))
+                near.append(
+                    (person(owner + between + zh, f"{possessive} {en}", gender), weight * times)
+                )
         if "role" in word.classes:
             far.append((person(zh, f"the {en}", gender), weight))
         if "dem" in word.classes:
@@ -101,8 +110,13 @@ def third() -> Make:
 def one_person() -> Make:
     """A single person, who can be a teacher or the tallest."""
     pools = [_pronouns(0), *_people()]
-    singular = [[(p, w) for p, w in pool if p.root != "我们" and p.forms["prop"] not in ("our", "their")] for pool in pools]
-    return from_makers([(from_list(pool), weight) for pool, weight in zip(singular, (4, 1, 1), strict=True)])
+    singular = [
+        [(p, w) for p, w in pool if p.root != "我们" and p.forms["prop"] not in ("our", "their")]
+        for pool in pools
+    ]
+    return from_makers(
+        [(from_list(pool), weight) for pool, weight in zip(singular, (4, 1, 1), strict=True)]
+    )
 
 
 def asked_one() -> Make:
@@ -140,7 +154,9 @@ def kin_counted() -> tuple[Make, Make]:
             continue
         for count in (2, 3, 4):
             zh = f"{chinese.counted(count)}个{word.zh}"
-            counted.append((thing(zh, f"{english.number(count)} {english.plural(word.en)}"), word.weight))
+            counted.append(
+                (thing(zh, f"{english.number(count)} {english.plural(word.en)}"), word.weight)
+            )
     return from_list(counted), from_list(plain)
 
 
@@ -172,8 +188,14 @@ def several() -> Make:
 
 def thing(zh: str, en: str, plural: bool = False, root: str = "") -> Phrase:
     """A noun phrase that is no person."""
-    pro = {"pro": "they", "zpro": "它们", "proobj": "them"} if plural else {"pro": "it", "zpro": "它", "proobj": "it"}
-    return Phrase((_PLURAL if plural else _THIRD) | pro | {"zh": zh, "en": en, "obj": en}, root=root or zh)
+    pro = (
+        {"pro": "they", "zpro": "它们", "proobj": "them"}
+        if plural
+        else {"pro": "it", "zpro": "它", "proobj": "it"}
+    )
+    return Phrase(
+        (_PLURAL if plural else _THIRD) | pro | {"zh": zh, "en": en, "obj": en}, root=root or zh
+    )
 
 
 class Noun:
@@ -197,11 +219,16 @@ class Noun:
         self.the = definite if definite.startswith("the ") else f"the {definite}"
 
     def with_adjective(self, adjective: str, many: bool = False) -> str:
-        """The counted form with an adjective: "big apple", "cup of hot tea"; "" if it has no place."""
+        """The counted form with an adjective: "big apple", "cup of hot tea"; "" if it has no
+        place."""
         phrase = self.many if many else self.one
         if not (self.mass or self.pair):
             return f"{adjective} {phrase}"
-        return phrase.removesuffix(self.bare) + f"{adjective} {self.bare}" if phrase.endswith(" " + self.bare) else ""
+        return (
+            phrase.removesuffix(self.bare) + f"{adjective} {self.bare}"
+            if phrase.endswith(" " + self.bare)
+            else ""
+        )
 
 
 @cache
@@ -235,13 +262,24 @@ def _one(noun: Noun) -> Iterable[Weighted]:
 
 
 def _counted(noun: Noun) -> Iterable[Weighted]:
-    yield thing(f"很多{noun.zh}", f"a lot of {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh), 2
-    yield thing(f"一些{noun.zh}", f"some {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh), 2
+    yield (
+        thing(
+            f"很多{noun.zh}", f"a lot of {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh
+        ),
+        2,
+    )
+    yield (
+        thing(f"一些{noun.zh}", f"some {noun.bare.removeprefix('the ')}", not noun.mass, noun.zh),
+        2,
+    )
     if not noun.countable:
         return
     for count in range(2, 11):
         zh = f"{chinese.counted(count)}{noun.measure}{noun.zh}"
-        yield thing(zh, f"{english.number(count)} {noun.many}", True, noun.zh), 4 if count < 5 else 1
+        yield (
+            thing(zh, f"{english.number(count)} {noun.many}", True, noun.zh),
+            4 if count < 5 else 1,
+        )
     yield thing(f"几{noun.measure}{noun.zh}", f"a few {noun.many}", True, noun.zh), 1
 
 
@@ -255,7 +293,7 @@ def _pointed(noun: Noun) -> Iterable[Weighted]:
         yield thing(f"那些{noun.zh}", f"those {noun.bare}", True, noun.zh), 1
 
 
-_UNOWNED = frozenset("transit site nature town sky show news ticket animal building exam weatherthing".split())
+_UNOWNED = frozenset("transit site nature town sky show news ticket animal building exam".split())
 
 
 def _owned(noun: Noun) -> Iterable[Weighted]:
@@ -263,25 +301,40 @@ def _owned(noun: Noun) -> Iterable[Weighted]:
         return
     for row, weight in zip(_PRONOUNS, (6, 4, 3, 3, 1, 1), strict=True):
         yield thing(f"{row[0]}的{noun.zh}", f"{row[3]} {noun.definite}", noun.pair, noun.zh), weight
-    for zh, en in (("妈妈", "Mom"), ("爸爸", "Dad"), ("老师", "the teacher"), ("我朋友", "my friend"), ("小明", "Xiaoming")):
+    for zh, en in (
+        ("妈妈", "Mom"),
+        ("爸爸", "Dad"),
+        ("老师", "the teacher"),
+        ("我朋友", "my friend"),
+        ("小明", "Xiaoming"),
+    ):
         yield thing(f"{zh}的{noun.zh}", f"{en}'s {noun.definite}", noun.pair, noun.zh), 1
 
 
-def _described(noun: Noun) -> Iterable[Weighted]:
-    if not noun.countable:
-        return
+def _adjectives_of(noun: Noun) -> list[Word]:
     described = {word.zh: word for name in sorted(noun.word.classes) for word in adjectives(name)}
     if {"clothes", "device", "vehicle", "thing"} & noun.word.classes:
         described |= {word.zh: word for word in table("colors")}
-    for word in described.values():
-        weight = word.weight
-        en = noun.with_adjective(word.en)
-        if not en or word.fields.get("degree") == "-":
-            continue
-        zh = modifier(word.zh) + noun.zh
-        yield thing(f"一{noun.measure}{zh}", english.article(en), root=noun.zh), weight
-        yield thing(f"这{noun.measure}{zh}", f"this {en}", root=noun.zh), weight
-        yield thing(f"两{noun.measure}{zh}", f"two {noun.with_adjective(word.en, True)}", True, noun.zh), max(1, weight // 3)
+    return [
+        word
+        for word in described.values()
+        if noun.countable and noun.with_adjective(word.en) and word.fields.get("degree") != "-"
+    ]
+
+
+def _described(noun: Noun) -> Iterable[Weighted]:
+    for word in _adjectives_of(noun):
+        zh, en = modifier(word.zh) + noun.zh, noun.with_adjective(word.en)
+        two = f"two {noun.with_adjective(word.en, True)}"
+        yield thing(f"一{noun.measure}{zh}", english.article(en), root=noun.zh), 2 * word.weight
+        yield thing(f"两{noun.measure}{zh}", two, True, noun.zh), max(1, word.weight // 2)
+
+
+def _that_described(noun: Noun) -> Iterable[Weighted]:
+    for word in _adjectives_of(noun):
+        zh, en = modifier(word.zh) + noun.zh, noun.with_adjective(word.en)
+        yield thing(f"这{noun.measure}{zh}", f"this {en}", root=noun.zh), word.weight
+        yield thing(f"那{noun.measure}{zh}", f"that {en}", root=noun.zh), word.weight
 
 
 def _noun(noun: Noun) -> Iterable[Weighted]:
@@ -312,6 +365,7 @@ _NOUN_KINDS: dict[str, Callable[[Noun], Iterable[Weighted]]] = {
     "pointed": _pointed,
     "owned": _owned,
     "described": _described,
+    "that_described": _that_described,
     "the": _the,
     "noun": _noun,
     "many": _many,
@@ -327,5 +381,8 @@ def noun_kind(kind: str, name: str) -> Make | None:
         made = list(_NOUN_KINDS[kind](noun))
         total = sum(weight for _, weight in made)
         # A noun's weight is shared by its phrases, in steps fine enough for the longest list.
-        phrases += [(phrase, max(1, round(60 * noun.word.weight * weight / total))) for phrase, weight in made]
+        phrases += [
+            (phrase, max(1, round(60 * noun.word.weight * weight / total)))
+            for phrase, weight in made
+        ]
     return from_list(phrases) if phrases else None

@@ -16,9 +16,10 @@ _TRIES = 20
 class Phrase(NamedTuple):
     """A phrase's forms in both languages; what does not inflect follows as a tail of each side.
 
-    `forms` has "zh" and "en" and, by kind, more: zh "le" and "guo" of verbs with 了 and 过; "s", "past",
-    "ing", "pp" of English verbs; "obj", "poss", "be", "agr" ... of noun phrases. `root` is who or what it
-    is about: a template never has the same root in two slots ("I help me").
+    `forms` has "zh" and "en" and, by kind, more: zh "le" and "guo" of verbs with 了 and 过;
+    "s", "past", "ing", "pp" of English verbs; "obj", "poss", "be", "agr" ... of noun
+    phrases. `root` is who or what it is about: a template never has the same root in two
+    slots ("I help me").
     """
 
     forms: Mapping[str, str]
@@ -27,7 +28,8 @@ class Phrase(NamedTuple):
     root: str = ""
 
     def form(self, name: str) -> str:
-        """A Chinese form by names "zh", "le", "guo" and those that begin with "z", else an English one."""
+        """A Chinese form by names "zh", "le", "guo" and those that begin with "z", else an
+        English one."""
         return self.forms[name] + (self.zh if name in _CHINESE else self.en)
 
 
@@ -68,10 +70,11 @@ class Template(NamedTuple):
 def compile_template(zh: str, en: str, kind: Callable[[str], Make]) -> Template:
     """A template from its two sides, e.g. `{who}每天{do}。` and `{who} {do@who} every day.`
 
-    A slot is a kind with an optional capital letter that tells two of the same kind apart; the Chinese
-    side introduces all of them, the English side names each at least once. `{x:form}` takes another form
-    than the plain one, and `{verb@who}` the form that agrees with the subject who; an English verb that is no
-    slot can stand there too, as `{want@who}`.
+    A slot is a kind with an optional capital letter that tells two of the same kind
+    apart; the Chinese side introduces all of them, the English side names each at least
+    once. `{x:form}` takes another form than the plain one, and `{verb@who}` the form that
+    agrees with the subject who; an English verb that is no slot can stand there too, as
+    `{want@who}`.
     """
     order: list[str] = []  # of the slots, then of the English verbs
     for match in _SLOT.finditer(zh):
@@ -85,7 +88,9 @@ def compile_template(zh: str, en: str, kind: Callable[[str], Make]) -> Template:
     makers += [from_list([(Phrase(verb_forms(verb)), 1)]) for verb in order[len(makers) :]]
     zh_parts = tuple((order.index(m[1]), m[2] or "zh") for m in _SLOT.finditer(zh))
     en_parts = tuple(
-        (order.index(m[1]), "agr", order.index(m[3])) if m[3] else (order.index(m[1]), m[2] or "en", -1)
+        (order.index(m[1]), "agr", order.index(m[3]))
+        if m[3]
+        else (order.index(m[1]), m[2] or "en", -1)
         for m in _SLOT.finditer(en)
     )
     if "{" in _SLOT.sub("", zh + en):

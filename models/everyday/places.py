@@ -8,6 +8,12 @@ from models.everyday.lexicon import Word, table, with_class
 from models.everyday.phrase import Make, Phrase, from_list
 
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_SIBLINGS = (
+    ("哥哥", "older brother"),
+    ("姐姐", "older sister"),
+    ("弟弟", "younger brother"),
+    ("妹妹", "younger sister"),
+)
 _SEASONS = (("春天", "spring"), ("夏天", "summer"), ("秋天", "autumn"), ("冬天", "winter"))
 _MONTHS = (
     "January February March April May June July August September October November December"
@@ -42,7 +48,15 @@ def _clock() -> list[Phrase]:
         times.append((plain(f"{zh}点一刻", f"a quarter past {en}"), 1))
         for minute in (5, 10, 20, 25, 35, 40, 50, 55):
             spoken = ("零" if minute < 10 else "") + chinese.number(minute) + "分"
-            times.append((plain(f"{zh}点{spoken}", f"{en} {'oh ' if minute < 10 else ''}{english.number(minute)}"), 1))
+            times.append(
+                (
+                    plain(
+                        f"{zh}点{spoken}",
+                        f"{en} {'oh ' if minute < 10 else ''}{english.number(minute)}",
+                    ),
+                    1,
+                )
+            )
         for minute in (0, 5, 12, 20, 30, 48):
             times.append((plain(f"{hour}:{minute:02d}", f"{hour}:{minute:02d}"), 1))
     return [phrase for phrase, weight in times for _ in range(weight)]
@@ -66,7 +80,10 @@ def _names(genders: str) -> list[tuple[Phrase, int]]:
 def _prices() -> list[Phrase]:
     values = [*range(1, 21), *range(25, 100, 5), *range(100, 1000, 50), *range(1000, 10_000, 500)]
     spoken = [
-        plain(f"{chinese.counted(value)}块钱" if value < 10 else f"{chinese.number(value)}块钱", f"{english.number(value)} yuan")
+        plain(
+            f"{chinese.counted(value)}块钱" if value < 10 else f"{chinese.number(value)}块钱",
+            f"{english.number(value)} yuan",
+        )
         for value in values
     ]
     return spoken + [plain(f"{value}元", f"{value} yuan") for value in values]
@@ -74,7 +91,10 @@ def _prices() -> list[Phrase]:
 
 def _dates() -> list[Phrase]:
     return [
-        plain(f"{chinese.number(month)}月{chinese.number(day)}号", f"{_MONTHS[month - 1]} {english.ordinal(day)}")
+        plain(
+            f"{chinese.number(month)}月{chinese.number(day)}号",
+            f"{_MONTHS[month - 1]} {english.ordinal(day)}",
+        )
         for month in range(1, 13)
         for day in range(1, 32 if month in (1, 3, 5, 7, 8, 10, 12) else 31 if month != 2 else 30)
     ]
@@ -85,23 +105,38 @@ def _weekdays() -> list[Phrase]:
 
 
 def _counts(first: int, last: int) -> list[Phrase]:
-    return [plain(chinese.counted(value), english.number(value)) for value in range(first, last + 1)]
+    return [
+        plain(chinese.counted(value), english.number(value)) for value in range(first, last + 1)
+    ]
 
 
 def _spans() -> list[Phrase]:
     spans = []
-    for zh, en in (("分钟", "minute"), ("个小时", "hour"), ("天", "day"), ("个星期", "week"), ("个月", "month"), ("年", "year")):
+    for zh, en in (
+        ("分钟", "minute"),
+        ("个小时", "hour"),
+        ("天", "day"),
+        ("个星期", "week"),
+        ("个月", "month"),
+        ("年", "year"),
+    ):
         values = (5, 10, 15, 20, 30, 40) if en == "minute" else range(2, 11)
         one = english.article(en) if en == "hour" else f"one {en}"
         if en != "minute":
             spans.append(plain(f"一{zh}", one))
-        spans += [plain(f"{chinese.counted(value)}{zh}", f"{english.number(value)} {en}s") for value in values]
+        spans += [
+            plain(f"{chinese.counted(value)}{zh}", f"{english.number(value)} {en}s")
+            for value in values
+        ]
     return spans
 
 
 def _jobs() -> list[tuple[Phrase, int]]:
     words = with_class(table("people"), "job")
-    return [(plain(w.zh, english.article(w.en), many=english.plural(w.en), bare=w.en), w.weight) for w in words]
+    return [
+        (plain(w.zh, english.article(w.en), many=english.plural(w.en), bare=w.en), w.weight)
+        for w in words
+    ]
 
 
 def _crowds(counted: bool = False) -> list[tuple[Phrase, int]]:
@@ -151,19 +186,25 @@ def compared_kind(name: str) -> Make:
 @cache
 def place_kind(name: str) -> Make:
     """Places of a class, with forms "at" and "to"."""
-    return from_list([(_place(word, "en"), word.weight) for word in with_class(table("places"), name)])
+    return from_list(
+        [(_place(word, "en"), word.weight) for word in with_class(table("places"), name)]
+    )
 
 
 @cache
 def time_kind(name: str) -> Make:
     """Times of a class: past, future, habit, day ..."""
-    return from_list([(plain(word.zh, word.en), word.weight) for word in with_class(table("times"), name)])
+    return from_list(
+        [(plain(word.zh, word.en), word.weight) for word in with_class(table("times"), name)]
+    )
 
 
 @cache
 def spot_kind(name: str) -> Make:
     """Where a thing lies, by class."""
-    return from_list([(plain(word.zh, word.en), word.weight) for word in with_class(table("spots"), name)])
+    return from_list(
+        [(plain(word.zh, word.en), word.weight) for word in with_class(table("spots"), name)]
+    )
 
 
 def simple_kinds() -> dict[str, Make]:
@@ -177,33 +218,62 @@ def simple_kinds() -> dict[str, Make]:
         "side": from_list([(plain(w.zh, w.en), w.weight) for w in table("sides")]),
         "people": from_list(_crowds()),
         "several_people": from_list(_crowds(True)),
-        "short_span": _even([p for p in _spans() if "分钟" in p.forms["zh"] or "小时" in p.forms["zh"]]),
+        "short_span": _even(
+            [p for p in _spans() if "分钟" in p.forms["zh"] or "小时" in p.forms["zh"]]
+        ),
     }
     simple |= {
+        "sibling": _even([plain(zh, en) for zh, en in _SIBLINGS]),
         "season": _even([plain(zh, en) for zh, en in _SEASONS]),
-        "transit": from_list([(plain(w.zh, w.fields["bare"].removeprefix("the ") or w.fields["singular"]), w.weight) for w in with_class(table("nouns"), "transit")]),
-        "site": from_list([(plain(w.zh, english.article(w.fields["singular"]), bare=w.fields["singular"]), w.weight) for w in with_class(table("nouns"), "site")]),
-        "degree": from_list([(plain(w.zh, w.en), w.weight) for w in table("degrees") if "+" in w.classes]),
+        "transit": from_list(
+            [
+                (
+                    plain(w.zh, w.fields["bare"].removeprefix("the ") or w.fields["singular"]),
+                    w.weight,
+                )
+                for w in with_class(table("nouns"), "transit")
+            ]
+        ),
+        "site": from_list(
+            [
+                (
+                    plain(w.zh, english.article(w.fields["singular"]), bare=w.fields["singular"]),
+                    w.weight,
+                )
+                for w in with_class(table("nouns"), "site")
+            ]
+        ),
+        "degree": from_list(
+            [(plain(w.zh, w.en), w.weight) for w in table("degrees") if "+" in w.classes]
+        ),
         "age": _even(_ages()),
         "clock": _even(_clock()),
         "price": _even(_prices()),
         "date": _even(_dates()),
         "weekday": _even(_weekdays()),
-        "month": _even([plain(f"{chinese.number(i + 1)}月", month) for i, month in enumerate(_MONTHS)]),
+        "month": _even(
+            [plain(f"{chinese.number(i + 1)}月", month) for i, month in enumerate(_MONTHS)]
+        ),
         "span": _even(_spans()),
         "count": _even(_counts(2, 12)),
         "job": from_list(_jobs()),
         "country": from_list([(plain(w.zh, w.en), w.weight) for w in countries]),
-        "nationality": from_list([(plain(w.zh + "人", w.fields["people"]), w.weight) for w in countries]),
-        "language": from_list(
-            [(plain(w.fields["language_zh"], w.fields["language"]), w.weight) for w in countries if w.fields["language"]]
+        "nationality": from_list(
+            [(plain(w.zh + "人", w.fields["people"]), w.weight) for w in countries]
         ),
-        "ache": from_list([(plain(w.zh + "疼", w.fields["ache"], part=w.en), w.weight) for w in table("health")]),
+        "language": from_list(
+            [
+                (plain(w.fields["language_zh"], w.fields["language"]), w.weight)
+                for w in countries
+                if w.fields["language"]
+            ]
+        ),
+        "ache": from_list(
+            [(plain(w.zh + "疼", w.fields["ache"], part=w.en), w.weight) for w in table("health")]
+        ),
         "name": from_list(_names("mf")),
         "name_m": from_list(_names("m")),
         "name_f": from_list(_names("f")),
         "hour": _even(_hours()),
     }
     return simple
-
-

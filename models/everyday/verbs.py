@@ -12,12 +12,24 @@ from models.everyday.phrase import Make, Phrase, from_list, from_makers
 _TRIES = 30
 _BARE = (("bare", 1),)
 _POINTED = (("pointed", 3), ("owned", 2))
-_EVENT = (("one", 5), ("counted", 2), ("pointed", 3), ("owned", 2), ("described", 3))
+_EVENT = (
+    ("one", 5),
+    ("counted", 2),
+    ("pointed", 3),
+    ("owned", 2),
+    ("described", 2),
+    ("that_described", 1),
+)
 
 
 def verb(zh: str, en: str) -> dict[str, str]:
     """Forms of a verb that an object follows."""
-    return english.verb_forms(en) | {"zh": zh, "le": zh + "了", "guo": zh + "过", "anota": f"{zh[0]}不{zh}"}
+    return english.verb_forms(en) | {
+        "zh": zh,
+        "le": zh + "了",
+        "guo": zh + "过",
+        "anota": f"{zh[0]}不{zh}",
+    }
 
 
 def action(word: Word) -> Phrase:
@@ -96,8 +108,8 @@ def _manner(word: Word) -> Phrase:
 def verb_kinds() -> dict[str, Make]:
     """The kinds of verb phrases by name.
 
-    now: what can be going on; habit: what is done again and again; event: what happens once, complete
-    with 了; doing: what can be wanted, planned, asked for.
+    now: what can be going on; habit: what is done again and again; event: what happens
+    once, complete with 了; doing: what can be wanted, planned, asked for.
     """
     habit = _with_objects(lambda word: not word.classes & {"b", "s", "o"}, _BARE)
     now = _with_objects(lambda word: not word.classes & {"b", "s", "o", "h"}, _BARE)
@@ -119,7 +131,9 @@ def verb_kinds() -> dict[str, Make]:
     tried = _with_objects(lambda word: not word.classes & {"b", "s", "o"}, _BARE)
     passive = [word for word in dynamic if word.zh in _PASSIVE]
     return {
-        "undone": from_makers([(actions("daily", "routine", "school", "event", "go", "fun"), 3), (undone, 3)]),
+        "undone": from_makers(
+            [(actions("daily", "routine", "school", "event", "go", "fun"), 3), (undone, 3)]
+        ),
         "tried": from_makers([(actions("fun", "skill", "work", "school"), 3), (tried, 3)]),
         "able": actions("go", "work", "meal", "polite", "rest", "chore"),
         "please": from_makers([(actions("polite"), 2), (actions("rest", "chore"), 2), (event, 1)]),
@@ -128,17 +142,32 @@ def verb_kinds() -> dict[str, Make]:
         "passive": alone(passive),
         "manner": from_list([(_manner(word), word.weight) for word in table("manner")]),
         "lasted": alone(list(table("lasting"))),
-        "weather": from_list([(Phrase(verb("下雨", "rain")), 3), (Phrase(verb("下雪", "snow")), 2)]),
+        "weather": from_list(
+            [(Phrase(verb("下雨", "rain")), 3), (Phrase(verb("下雪", "snow")), 2)]
+        ),
         "now": from_makers([(actions("prog"), 3), (now, 3)]),
         "habit": from_makers([(actions("daily", "fun"), 4), (habit, 2)]),
-        "event": from_makers([(actions("daily", "routine", "fun", "school", "event", "go", "work", without="nole"), 2), (event, 4)]),
+        "event": from_makers(
+            [
+                (
+                    actions(
+                        "daily", "routine", "fun", "school", "event", "go", "work", without="nole"
+                    ),
+                    2,
+                ),
+                (event, 4),
+            ]
+        ),
         "object_event": event,
         "object_habit": habit,
-        "doing": from_makers([(actions("daily", "routine", "fun", "school", "event", "go", "health", "work"), 3), (event, 3)]),
+        "doing": from_makers(
+            [
+                (actions("daily", "routine", "fun", "school", "event", "go", "health", "work"), 3),
+                (event, 3),
+            ]
+        ),
         "feels": alone(stative),
         "feels_much": alone(strong),
         "does": alone(dynamic),
         "does_long": alone(lasting),
     }
-
-
