@@ -1,4 +1,4 @@
-"""What `poet` writes behind the first lines of poems that it has not seen, and how it keeps form."""
+"""What `poet` writes behind first lines that it has not seen, and how it keeps form."""
 
 from __future__ import annotations
 
