@@ -22,9 +22,9 @@ def _joined(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """The words, folded, between single spaces, with one at each end: "I'm" is "im"."""
+    """The English words, folded, between single spaces and one at each end: "I'm" is "im"."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_NO_APOSTROPHE)
-    words = " ".join(re.findall(r"[^\W_]+", folded))
+    words = " ".join(re.findall(r"[a-z0-9]+", folded))
     return f" {words} "
 
 

@@ -24,7 +24,8 @@ FOLDER = Path(__file__).parent / "templates"
 _MACROS = {
     "ADJ": (
         "fruit food drink soup dish clothes device thing furniture vehicle building room site town "
-        "read show story picture problem exam job song idea ticket animal"
+        "read show story picture problem exam job song idea ticket animal "
+        "road lake nature dream gathering plant"
     )
 }
 _CLASSED: dict[str, Callable[[str], Make]] = {

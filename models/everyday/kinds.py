@@ -141,6 +141,14 @@ def kin() -> Make:
     return from_list([(p, w) for p, w in near if len(p.root) > 2])
 
 
+def young() -> Make:
+    """Someone who has yet to grow up, or may have: I, he, his son, my younger brother."""
+    near, _ = _people()
+    some = [(p, w) for p, w in _pronouns(0) if p.forms["zh"] in ("我", "他", "她")]
+    kin = [(p, w) for p, w in near if p.forms["zh"].endswith(("弟弟", "妹妹", "儿子", "女儿"))]
+    return from_makers([(from_list(some), 2), (from_list(kin), 1)])
+
+
 def kin_counted() -> tuple[Make, Make]:
     """Relatives as one has them: two older brothers, and without a number: an older brother."""
     counted: list[Weighted] = []
@@ -173,6 +181,7 @@ def people_kinds() -> dict[str, Make]:
         "one_person": one_person(),
         "several": several(),
         "kin": kin(),
+        "young": young(),
         "kincount": counted,
         "kinplain": plain,
     }

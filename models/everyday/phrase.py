@@ -84,7 +84,7 @@ def compile_template(zh: str, en: str, kind: Callable[[str], Make]) -> Template:
     if {m[1] for m in _SLOT.finditer(en)} - verbs != set(order):
         raise ValueError(f"slots differ: {zh} | {en}")
     makers = [kind(name[:-1] if name[-1].isupper() else name) for name in order]
-    order += verbs
+    order += sorted(verbs)
     makers += [from_list([(Phrase(verb_forms(verb)), 1)]) for verb in order[len(makers) :]]
     zh_parts = tuple((order.index(m[1]), m[2] or "zh") for m in _SLOT.finditer(zh))
     en_parts = tuple(

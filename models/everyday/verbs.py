@@ -88,7 +88,7 @@ def _with_objects(keep: Callable[[Word], bool], kinds: tuple[tuple[str, int], ..
     return from_makers(makers)
 
 
-_PASSIVE = frozenset("批评 表扬 骗 打 救 邀请 看见 帮助 保护".split())
+_PASSIVE = frozenset("批评 表扬 骗 打 救 邀请 看见 保护".split())
 
 
 def _manner(word: Word) -> Phrase:
