@@ -383,8 +383,8 @@ _NOUN_KINDS: dict[str, Callable[[Noun], Iterable[Weighted]]] = {
 
 
 @cache
-def noun_kind(kind: str, name: str) -> Make | None:
-    """Phrases of a kind over the nouns of a class, or None where no noun has any."""
+def noun_phrases(kind: str, name: str) -> tuple[Weighted, ...]:
+    """Phrases of a kind over the nouns of a class; none where no noun has any."""
     phrases: list[Weighted] = []
     for noun in nouns(name):
         made = list(_NOUN_KINDS[kind](noun))
@@ -394,4 +394,11 @@ def noun_kind(kind: str, name: str) -> Make | None:
             (phrase, max(1, round(60 * noun.word.weight * weight / total)))
             for phrase, weight in made
         ]
+    return tuple(phrases)
+
+
+@cache
+def noun_kind(kind: str, name: str) -> Make | None:
+    """Draws from `noun_phrases`, or None where there are none."""
+    phrases = noun_phrases(kind, name)
     return from_list(phrases) if phrases else None

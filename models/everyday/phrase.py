@@ -10,7 +10,7 @@ from models.everyday.lexicon import weighted
 
 _NAME = r"[a-z_]+(?:\.[a-z_0-9]+)?[A-Z]?"
 _SLOT = re.compile(rf"\{{({_NAME})(?::([a-z_]+))?(?:@({_NAME}))?\}}")
-_TRIES = 20
+_TRIES = 200
 
 
 class Phrase(NamedTuple):

@@ -5,11 +5,10 @@ from functools import cache
 from random import Random
 
 from models.everyday import english
-from models.everyday.kinds import noun_kind
+from models.everyday.kinds import noun_kind, noun_phrases
 from models.everyday.lexicon import Word, table, with_class
 from models.everyday.phrase import Make, Phrase, from_list, from_makers
 
-_TRIES = 30
 _BARE = (("bare", 1),)
 _POINTED = (("pointed", 3), ("owned", 2))
 _EVENT = (
@@ -55,19 +54,22 @@ def _complete() -> frozenset[str]:
 
 
 def with_object(forms: dict[str, str], objects: Make) -> Make:
-    """A verb with an object of a kind, unless that is an action of its own: 看书 is "read"."""
-    complete = _complete()
+    """A verb with an object of a kind."""
 
     def draw(random: Random) -> Phrase:
-        for _ in range(_TRIES):
-            thing = objects(random)
-            if forms["zh"] + thing.forms["zh"] not in complete:
-                break
-        else:
-            raise AssertionError(f"no object of its own for {forms['zh']}")
+        thing = objects(random)
         return Phrase(forms, thing.forms["zh"], " " + thing.forms["obj"], thing.root)
 
     return draw
+
+
+def _objects(word: Word, kind: str, name: str) -> Make | None:
+    """A verb's objects, without those that make an action of its own: 看书 is "read"."""
+    if kind != "bare":
+        return noun_kind(kind, name)
+    phrases = noun_phrases(kind, name)
+    own = [(p, w) for p, w in phrases if word.zh + p.forms["zh"] not in _complete()]
+    return from_list(own) if own else None
 
 
 def _with_objects(keep: Callable[[Word], bool], kinds: tuple[tuple[str, int], ...]) -> Make:
@@ -81,7 +83,7 @@ def _with_objects(keep: Callable[[Word], bool], kinds: tuple[tuple[str, int], ..
             (made, weight * 6 // len(names))
             for kind, weight in chosen
             for name in names
-            if (made := noun_kind(kind, name)) is not None
+            if (made := _objects(word, kind, name)) is not None
         ]
         if objects:
             makers.append((with_object(verb(word.zh, word.en), from_makers(objects)), word.weight))
