@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 END = "<|endoftext|>"
 MAX_VOCAB = 1_000_000
+ALONE = r"\p{Han}|\p{N}"  # what `han_alone` keeps by itself
 
 
 def train_tokenizer(
@@ -39,17 +40,23 @@ def train_tokenizer(
     *,
     special: Sequence[str] = (),
     normalize: bool = True,
+    han_alone: bool = False,
 ) -> Tokenizer:
     """Learn a vocabulary of at most `vocab_size` entries, `special` tokens included, from `texts`.
 
-    `normalize` lets "wordpiece" fold case and accents and "unigram" apply NFKC. The same texts give
-    the same tokenizer.
+    `normalize` lets "wordpiece" fold case and accents and "unigram" apply NFKC. With `han_alone`
+    "bpe" joins no Chinese character and no digit with anything beside it. The same texts give the
+    same tokenizer.
     """
     if kind not in KINDS:
         raise UnknownName("text.unknown_kind", kind, KINDS)
     if not isinstance(vocab_size, int) or not 0 < vocab_size <= MAX_VOCAB:
         raise TokenizerError("text.vocab_size", size=vocab_size, limit=MAX_VOCAB)
+    if han_alone and kind != "bpe":
+        raise TokenizerError("text.han_alone", kind=kind)
     with guarded("text.cannot_train"):
+        if han_alone:
+            return _bpe(_Text(texts), vocab_size, tuple(special), normalize, alone=ALONE)
         return KINDS[kind](_Text(texts), vocab_size, tuple(special), normalize)
 
 
@@ -68,15 +75,20 @@ def _learn(
     backend.train_from_iterator(text.texts, trainer)
 
 
-def _bpe(text: _Text, size: int, special: tuple[str, ...], normalize: bool) -> Tokenizer:
+def _bpe(
+    text: _Text, size: int, special: tuple[str, ...], normalize: bool, alone: str | None = None
+) -> Tokenizer:
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers, trainers
 
     special = special or (END,)
     if size < (least := 256 + len(special)):
         raise TokenizerError("text.vocab_below", size=size, least=least)
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if alone is not None:
+        split = pre_tokenizers.Split(Regex(alone), "isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([split, backend.pre_tokenizer])
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
