@@ -51,6 +51,7 @@ SURFACE = {
     "pull": {"--accept-license", "--json"},
     "export": {"--dtype", "--json"},
     "score": {"--model", "--dtype", "--json"},
+    "train": {"--out", "--set", "--resume", "--dry-run", "--json"},
     "trace": {
         "--model",
         "--max-new-tokens",

@@ -73,6 +73,15 @@ COMMANDS = {
         module="store", examples=("lucidlm export smollm2-135m smollm2 --dtype bfloat16",)
     ),
     "score": Entry(module="measure", examples=("lucidlm score book.txt --model smollm2-135m",)),
+    "train": Entry(
+        module="train",
+        examples=(
+            "lucidlm train examples/characters/recipe.toml --dry-run",
+            "lucidlm train examples/characters/recipe.toml --out build/mine",
+            "lucidlm train recipe.toml --set steps=2000 --set optimiser.rate=3e-4",
+            "lucidlm train recipe.toml --out build/mine --resume",
+        ),
+    ),
     "trace": Entry(
         module="glass",
         examples=(

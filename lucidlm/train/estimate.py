@@ -143,8 +143,9 @@ def _activations(config: Config, recipe: Recipe, *, narrow: bool, explicit: bool
     bytes_ = 0
     for stack in config.stacks.values():
         layer = _layer(stack, config.dim, recipe, width, explicit)
-        inputs = WIDE * config.dim
-        layers = stack.layers * inputs + 2 * layer if recipe.checkpointing else stack.layers * layer
+        layers = stack.layers * layer
+        if recipe.checkpointing:
+            layers = min(layers, stack.layers * WIDE * config.dim + 2 * layer)
         bytes_ += tokens * (layers + WIDE * NORM * config.dim)
     if config.head is not None:
         read = recipe.mask_share * 1.25 if recipe.objective == "mask" else 1.0

@@ -54,9 +54,7 @@ def export(model: Transformer, subject: Subject, run: Path) -> Path:
     return place
 
 
-def _weights(
-    model: Transformer, subject: Subject
-) -> Iterator[tuple[str, NDArray[np.floating]]]:
+def _weights(model: Transformer, subject: Subject) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """The model's own parameters, without an adapter's."""
     found = model.weights()
     for address in parameters(subject.config):

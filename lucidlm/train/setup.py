@@ -1,4 +1,4 @@
-"""From a recipe to what a run is made of: data, a model's config and family, and where it begins."""
+"""From a recipe to what a run is made of: data, a model's config and family, its beginning."""
 
 from __future__ import annotations
 
@@ -118,17 +118,18 @@ def _check(config: Config, recipe: Recipe) -> None:
             found=config.kind,
         )
     if recipe.context > config.max_positions:
-        raise TrainError(
-            "training.context", context=recipe.context, positions=config.max_positions
-        )
+        raise TrainError("training.context", context=recipe.context, positions=config.max_positions)
 
 
 def _hints(tokenizer: Tokenizer, recipe: Recipe) -> Hints:
-    """How the model is to be asked for text. A translation begins as Marian's: behind padding."""
+    """How the model is to be asked for text. A text alone begins as GPT-2's, behind an end; a
+    translation as Marian's, behind padding.
+    """
     specials = tokenizer.specials
     translates = recipe.objective == "translate"
+    ends = specials.eos[0] if specials.eos and recipe.objective == "next" else None
     return Hints(
-        bos=specials.bos,
+        bos=ends if specials.bos is None else specials.bos,
         end=frozenset(specials.eos),
         pad=specials.pad,
         decoder_start=specials.pad if translates else None,

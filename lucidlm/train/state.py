@@ -7,6 +7,7 @@ the seed of its dropout are functions of the recipe's seed and the step.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -88,7 +89,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     old, new = _flat(before["recipe"]), _flat(now["recipe"])
     for key in sorted(old.keys() | new.keys()):
-        if key.partition(".")[0] in FREE or key.endswith(".path"):
+        if re.split(r"[.\[]", key)[0] in FREE or key.endswith(".path"):
             continue
         if old.get(key) != new.get(key):
             raise TrainError(
