@@ -1,0 +1,1 @@
+"""A few hundred facts of the world, and how they are asked."""
