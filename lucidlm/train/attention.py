@@ -1,7 +1,8 @@
 """Attention kernels for training, in the place of the readable one: the same numbers, sooner.
 
 They are what `ForwardContext.attend` takes: q (B, H, T, D), k and v (B, KV, S, D) -> (B, H, T, D).
-A query that sees nothing is none of theirs: where a mask is "strict" the readable one stays.
+What is hidden gets the lowest number there is, not -inf: padding that sees nothing sees everything,
+which nobody reads, and no 0/0. Where a mask is "strict" that is read, and the readable one stays.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: T
     if sight.bias is not None:
         scores = scores + sight.bias
     if sight.mask != "full":
-        scores = scores.masked_fill(sight.hidden, -torch.inf)
+        scores = scores.masked_fill(sight.hidden, torch.finfo(scores.dtype).min)
     pattern = tap("pattern", scores.softmax(-1).to(v.dtype))
     mixed = pattern.view(batch, kv_heads, -1, seen) @ v
     return mixed.view(batch, heads, steps, dim)
@@ -55,7 +56,7 @@ class Fused:
         if not (alone and sight.mask in ("causal", "full")):
             mask = torch.zeros((), dtype=q.dtype, device=q.device)
             mask = mask if sight.bias is None else sight.bias.to(q.dtype)
-            mask = mask.masked_fill(sight.hidden, -torch.inf)
+            mask = mask.masked_fill(sight.hidden, torch.finfo(mask.dtype).min)
         return functional.scaled_dot_product_attention(
             q,
             k,
