@@ -20,7 +20,7 @@ import recipes
 from lucidlm.checkpoint.safetensors import open_safetensors
 
 ROOT = Path(__file__).parent.parent
-STEPS, KILLS = 40, 6
+STEPS, KILLS = 30, 5
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,7 +97,7 @@ def test_killed_at_random_moments(recipe: Path, undisturbed: Path) -> None:
     assert start(recipe, run, "--resume").wait(300) == 0
     assert_same(run, undisturbed)
     kept = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert kept == ["step-000039", "step-000040"]
+    assert kept == ["step-000027", "step-000030"]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -116,16 +116,15 @@ def test_a_signal_finishes_the_step_and_saves(recipe: Path, undisturbed: Path, n
 
 
 def test_a_second_ctrl_c_stops_at_once(recipe: Path) -> None:
+    """In the middle of a first step of many seconds: nothing of it is kept."""
     run = recipe.parent / "twice"
-    process = start(recipe, run, "--set", "accumulate=400")  # steps of several seconds
+    process = start(recipe, run, "--set", "accumulate=2000")
     end = time.monotonic() + 60
     while not (run / "metrics.jsonl").is_file() and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.5)
-    begun = time.monotonic()
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert time.monotonic() - begun < 3
-    assert recipes.losses(run) == []
+    assert recipes.losses(run) == [] and not (run / "checkpoints").exists()

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import recipes
+import tiny
 import torch
 import transformers
 from recipes import one_thread  # noqa: F401
 
 from lucidlm import load
 from lucidlm.engine import ForwardContext
+from lucidlm.parameters import parameters
 from lucidlm.train.events import Event, Exported, Preparing, Ready, Sampled, Saved, Stepped
 from lucidlm.train.loop import Outcome, plan, train
-from lucidlm.train.recipe import Recipe
+from lucidlm.train.recipe import Recipe, build_recipe
 
 Run = tuple[Recipe, Path, Outcome, list[Event]]
 
@@ -181,3 +183,46 @@ def test_an_encoder_is_learnt_and_fills_in(tmp_path: Path) -> None:
     events: list[Event] = []
     train(recipe, tmp_path / "run", base=tmp_path, watch=events.append)
     assert load(str(tmp_path / "run" / "model")).fill("我很[MASK]心")[0].words
+
+
+def test_adapters_are_learnt_beside_a_model_that_stays(tmp_path: Path) -> None:
+    """LoRA on answers of a chat: a merged model, and the adapter, which alone is kept."""
+    start = tiny.build(tmp_path / "start", "llama", chat=True)
+    rows = [
+        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
+        for a, b in [("The cat", "sat on the mat"), ("The dog", "sat on the cat")]
+    ]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    told = {
+        "name": "chatter",
+        "steps": 30,
+        "batch": 2,
+        "context": 32,
+        "model": {"start": "start"},
+        "data": {"train": [{"path": "chat.jsonl"}], "held_out_share": 0.0, "loss_on": "answers"},
+        "optimiser": {"name": "adamw", "rate": 0.01},
+        "schedule": {"warmup": 2},
+        "lora": {"rank": 4, "targets": ["query", "value"]},
+    }
+    recipe = build_recipe(told, tmp_path / "recipe.toml")
+    outcome = train(recipe, tmp_path / "run", base=tmp_path)
+    losses = recipes.losses(tmp_path / "run")
+    assert losses[-1] < losses[0] - 1
+    before, after = load(str(start)), load(str(outcome.model))
+    for address, shape in parameters(before.config).items():
+        same = np.array_equal(before.engine.weight(address), after.engine.weight(address))
+        adapted = address.endswith(("query.weight", "value.weight"))
+        assert same != adapted and after.engine.weight(address).shape == shape, address
+    assert (tmp_path / "run" / "adapter" / "adapter.json").is_file()
+    state = tmp_path / "run" / "checkpoints" / "step-000030" / "state.safetensors"
+    assert state.stat().st_size < (start / "model.safetensors").stat().st_size / 2
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(recipes.read(tmp_path, steps=4), tmp_path / "run", base=tmp_path)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    losses = [event.value for event in board.Scalars("loss")]
+    np.testing.assert_allclose(losses, recipes.losses(tmp_path / "run"), rtol=1e-6)

@@ -108,7 +108,11 @@ class Watching:
     def _begin(self, ready: Ready) -> None:
         for sentence in ready.report.sentences(self.lang):
             self._line(sentence)
-        said = {"name": ready.name, "device": ready.device, "parameters": short(ready.parameters)}
+        said = {
+            "name": ready.name,
+            "device": ready.device.upper(),
+            "parameters": short(ready.parameters),
+        }
         self._line(self.say("training.begins", **said, needed=size(ready.memory.needed)))
         if ready.start:
             self._line(self.say("training.goes_on", step=whole(ready.start)))
