@@ -86,7 +86,9 @@ class Stepper:
         self.optimiser = Optimiser(model.weights(), recipe.optimiser, self.dtype)
         self.compiled = compiles(model, recipe, device, total_steps)
         forward: Any = partial(self._loss, self.learning, recipe.label_smoothing)
-        self.forward = torch.compile(forward, dynamic=False) if self.compiled else forward
+        self.forward = (
+            torch.compile(forward, dynamic=False, fullgraph=True) if self.compiled else forward
+        )
 
     def __call__(self, batches: Sequence[Batch], step: int) -> StepResult:
         """Update number `step`, from 0, by the mean loss over all targets of all batches."""
@@ -99,7 +101,7 @@ class Stepper:
         targets = targets.clamp(min=1)
         sums = torch.zeros((), device=self.device)
         for index, batch in enumerate(batches):
-            torch.manual_seed(_seed(self.recipe.seed, step, index, self.rank))
+            self._sow(_seed(self.recipe.seed, step, index, self.rank))
             total, _ = self.forward(tensors(batch, self.device))
             (total * (self.world / targets)).backward()
             sums += total.detach()
@@ -134,6 +136,12 @@ class Stepper:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         self.optimiser.load_state(state)
+
+    def _sow(self, seed: int) -> None:
+        """Begin the random numbers of a batch anew."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _loss(self, ctx: ForwardContext, smoothing: float, batch: Tensors) -> tuple[Tensor, Tensor]:
         narrow = self.dtype != torch.float32
