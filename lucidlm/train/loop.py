@@ -8,6 +8,7 @@ as if nothing had been.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -270,7 +271,8 @@ class _Run:
         due = done % self.recipe.evaluate_every == 0 or done == self.recipe.steps
         if not due or not self.held_out_batches:
             return None
-        self.held_out = self.stepper.evaluate(self.held_out_batches)
+        loss = self.stepper.evaluate(self.held_out_batches)
+        self.held_out = None if math.isnan(loss) else loss  # no target among them
         return self.held_out
 
     def _save(self) -> None:
@@ -278,6 +280,7 @@ class _Run:
         place = checkpoints.save(self.folder, self.done, arrays, self.said)
         self.saved = self.done
         checkpoints.tidy(self.folder, self.recipe.keep)
+        self.metrics.draw()
         self.tell(Saved(step=self.done, folder=place))
 
     def _fault(self, pending: _Pending, loss: float, finite: bool) -> TrainError:

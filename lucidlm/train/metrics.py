@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,12 @@ class Metrics:
         self._file.close()
         if self._board is not None:
             self._board.close()
-        draw(self.folder)
+        self.draw()
+
+    def draw(self) -> None:
+        """The plot of what there is so far; a full disk is told of by what matters more."""
+        with suppress(OSError):
+            draw(self.folder)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
