@@ -19,6 +19,7 @@ from torch.nn import functional
 from lucidlm.checkpoint.load import open_checkpoint
 from lucidlm.config import Config
 from lucidlm.engine import ForwardContext
+from lucidlm.train.activation import gelu, quicken
 from lucidlm.train.attention import Fused, explicit, kernel
 from lucidlm.train.batch import NO_LOSS, PADDING, Batch
 from lucidlm.train.building import from_checkpoint
@@ -243,3 +244,14 @@ def test_no_model_is_trained_through_a_kernel_that_cannot_see_nothing() -> None:
     assert kernel(strict, "auto", CPU, 8) is None
     assert kernel(config, "auto", CPU, 8) is explicit
     assert kernel(config, "auto", CPU, 4096) == Fused()
+
+
+def test_the_quick_gelu_is_gelu() -> None:
+    x = torch.linspace(-9, 9, 1001, dtype=torch.float64, requires_grad=True)
+    theirs = functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(gelu(x), theirs)
+    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (gelu(x), theirs)]
+    torch.testing.assert_close(*slopes)
+    model = from_checkpoint(golden("gpt2", "plain").checkpoint)
+    quicken(model)
+    assert all(layer.feedforward.activation is gelu for layer in model.decoder.layers)

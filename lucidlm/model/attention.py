@@ -29,6 +29,7 @@ class Sight:
     rotation: tuple[Tensor, Tensor] | None = None  # cosine and sine, each (B, 1, T, D)
     bias: Tensor | None = None  # (B, H, T, S), added to the scores
     mask: config.MaskKind | None = None  # all that hides, where every row is one document as it is
+    forward: bool = False  # whether every key behind a query's own place in its row is hidden
 
 
 def may_not_see(

@@ -97,6 +97,7 @@ class Stack(nn.Module):
             sight[reach] = Sight(
                 hidden=hidden,
                 mask=self.config.mask if whole else None,
+                forward=self.config.mask != "full" and ctx.cache is None,
                 rotation=rotation(rope, positions, attention.head_dim, dtype) if rope else None,
                 bias=bias,
             )

@@ -8,7 +8,7 @@ which nobody reads, and no 0/0. Where a mask is "strict" that is read, and the r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,14 +19,35 @@ from lucidlm.config import Config
 from lucidlm.model.attention import Sight, Tap
 
 Kernel = Callable[..., Tensor]
+BLOCKS, LEAST = 4, 64  # of queries, and how many are one
 LONG = 1024  # positions from which on a CPU is slower at (T, T) matrices than at its flash kernel
 
 
 def explicit(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap) -> Tensor:
-    """Softmax over all scores at once: the fastest on CPUs while T x T matrices fit their caches.
+    """Softmax over all scores of some queries at once: the fastest on CPUs while such matrices fit
+    their caches.
 
-    The scale goes into the queries, which are fewer than the scores, and one mask is enough.
+    The scale goes into the queries, which are fewer than the scores, and one mask is enough. Where
+    nobody looks ahead, each block of queries is multiplied with the keys up to its end alone.
     """
+    steps = q.shape[2]
+    width = max(LEAST, -(-steps // BLOCKS))
+    if not sight.forward or steps <= width:
+        return _part(q, k, v, scale, sight, tap)
+    mixed = []
+    for start in range(0, steps, width):
+        end = min(start + width, steps)
+        here = replace(
+            sight,
+            hidden=sight.hidden[:, :, start:end, :end],
+            bias=None if sight.bias is None else sight.bias[:, :, start:end, :end],
+        )
+        mixed.append(_part(q[:, :, start:end], k[:, :, :end], v[:, :, :end], scale, here, tap))
+    return torch.cat(mixed, dim=2)
+
+
+def _part(q: Tensor, k: Tensor, v: Tensor, scale: float, sight: Sight, tap: Tap) -> Tensor:
+    """Some queries and all the keys that they may see."""
     (batch, heads, steps, dim), kv_heads, seen = q.shape, k.shape[1], k.shape[2]
     scores = (q * scale).reshape(batch, kv_heads, -1, dim) @ k.mT
     scores = scores.view(batch, heads, steps, seen)

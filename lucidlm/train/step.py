@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lucidlm.engine import ForwardContext
 from lucidlm.model.transformer import Layer, Transformer
+from lucidlm.train.activation import quicken
 from lucidlm.train.attention import kernel
 from lucidlm.train.batch import NO_LOSS, Batch
 from lucidlm.train.dropout import Dropout
@@ -85,10 +86,10 @@ class Stepper:
             recompute(model)
         self.optimiser = Optimiser(model.weights(), recipe.optimiser, self.dtype)
         self.compiled = compiles(model, recipe, device, total_steps)
-        forward: Any = partial(self._loss, self.learning, recipe.label_smoothing)
-        self.forward = (
-            torch.compile(forward, dynamic=False, fullgraph=True) if self.compiled else forward
-        )
+        self.forward: Any = partial(self._loss, self.learning, recipe.label_smoothing)
+        if self.compiled:
+            quicken(model)
+            self.forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
 
     def __call__(self, batches: Sequence[Batch], step: int) -> StepResult:
         """Update number `step`, from 0, by the mean loss over all targets of all batches."""
