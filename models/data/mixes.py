@@ -36,6 +36,8 @@ ASKED = 500  # grammar sentences in each direction, and phrasings in each langua
 GRAMMAR = 250_000  # pairs a direction
 HURRIED = 0.3  # of sentences without their last mark, as people type
 TALKS = 40_000  # small conversations
+CONTINUED = 200_000  # plain texts of the grammar
+TOGETHER = (2, 3, 4)  # of them in a row
 VARIANTS = 3  # ways of grouping the natural sentences into conversations
 
 
@@ -120,7 +122,7 @@ def mini(folder: Path) -> dict[str, int]:
         "words": translations(material.words, "en", random),
         "facts": _facts(random),
         "talk": (chat(turns) for turns in _talks()),
-        "texts": _texts(material),
+        "texts": _texts(material, Random(3)),
         **_asked(material),
     }
     files["held_out"] = _held_out(material)
@@ -186,11 +188,21 @@ def _talks() -> Iterator[Sequence[Pair]]:
             yield turns
 
 
-def _texts(material: Material) -> Iterator[Row]:
+def _texts(material: Material, random: Random) -> Iterator[Row]:
+    """Plain texts, a few of one language to a row: a row that stands there already is dropped, so
+    what is said often must stand in many different rows to be learnt as often as it is said.
+    """
     sides = [side for pair in (*material.natural, *material.facts) for side in pair]
-    for text in (*continuations(1, 120_000), *sides):
-        if allowed_text(text) and normalised(text) not in material.measured:
-            yield {"text": text}
+    waiting: dict[str, list[str]] = {"": [], " ": []}  # by what stands between two sentences
+    sizes = dict.fromkeys(waiting, max(TOGETHER))
+    for text in (*continuations(1, CONTINUED), *sides):
+        if not allowed_text(text) or normalised(text) in material.measured:
+            continue
+        between = " " if text.isascii() else ""
+        waiting[between].append(text)
+        if len(waiting[between]) == sizes[between]:
+            yield {"text": between.join(waiting[between])}
+            waiting[between], sizes[between] = [], random.choice(TOGETHER)
 
 
 def _twice(pairs: Sequence[Pair]) -> Iterator[Pair]:
