@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "lucidlm"
-NEEDS_TORCH = {"model"}
+NEEDS_TORCH = {"model", "train"}
 LIGHT = ("errors", "locale", "home", "config", "parameters", "count")
 LIGHT_SECONDS = 0.05
 

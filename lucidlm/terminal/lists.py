@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Say = Callable[..., str]
 Place = Literal["shipped", "installed", "not_installed"]
+PLACES: Mapping[Place, str] = {
+    "shipped": "terminal.shipped",
+    "installed": "terminal.installed",
+    "not_installed": "terminal.not_installed",
+}
 BAR = 24  # columns
 
 
@@ -45,7 +50,7 @@ def draw_models(console: Console, say: Say, models: Sequence[Listed]) -> None:
         line = Text("✓ ", style="bold green") if here else Text("· ", style="dim")
         line.append(model.name.ljust(name), style="not dim bold")
         line.append(f"  {size(model.bytes):>8}", style="not dim")
-        line.append(f"   {say(f'terminal.{model.place}')}")
+        line.append(f"   {say(PLACES[model.place])}")
         console.print(line.append(f"   {model.licence}", style="not bold dim"))
         paragraph(console, model.about, indent=2)
         console.print()

@@ -53,7 +53,7 @@ class Report:
         """The same in words."""
         lines = [
             text(
-                "corpus.report_rows",
+                "dataset.report_rows",
                 lang,
                 rows=f"{sum(self.rows):,}",
                 tokens=f"{self.tokens:,}",
@@ -62,7 +62,7 @@ class Report:
         ]
         for name in ("duplicates", "leaks", "cut"):
             if count := getattr(self, name):
-                lines.append(text(f"corpus.report_{name}", lang, count=f"{count:,}"))
+                lines.append(text(f"dataset.report_{name}", lang, count=f"{count:,}"))
         return lines
 
 
@@ -163,7 +163,7 @@ class _Making:
             held_out = write_store(unfinished / "held_out", self._held_out(render), size)
             write_store(unfinished / "train", self._train(render), size)
             if not sum(self.rows):
-                raise TrainError("corpus.nothing_left")
+                raise TrainError("dataset.nothing_left")
             report = Report(
                 rows=tuple(self.rows),
                 held_out=held_out,
@@ -237,7 +237,7 @@ class _Making:
     def _refuse_forbidden(self, row: Row, place: str) -> None:
         for words in self.recipe.data.forbid:
             if any(words in side for side in row.texts):
-                raise TrainError("corpus.forbidden", place=place, words=words)
+                raise TrainError("dataset.forbidden", place=place, words=words)
 
     def _whole(self, document: Document) -> Document:
         """The document, counted where a line cannot hold it. A translation gets its end tokens."""
@@ -318,9 +318,9 @@ def _kept(folder: Path) -> tuple[Report, Tokenizer | None] | None:
 
 def _check_marks(recipe: Recipe, marks: Marks) -> None:
     if recipe.objective == "translate" and marks.start is None:
-        raise TrainError("corpus.no_start")
+        raise TrainError("dataset.no_start")
     if recipe.objective == "mask" and marks.mask is None:
-        raise TrainError("corpus.no_mask")
+        raise TrainError("dataset.no_mask")
 
 
 def _silent(stage: str, share: float) -> None:

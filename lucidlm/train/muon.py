@@ -60,7 +60,7 @@ class Muon:
         """
         keep = 1 - rate * self.weight_decay * finite
         for shape, addresses in self.groups.items():
-            weights = [self.weights[address] for address in addresses]
+            weights: list[Tensor] = [self.weights[address] for address in addresses]
             gradients = torch.stack([w.grad for w in weights if w.grad is not None]) * coefficient
             assert len(gradients) == len(weights), "a matrix without a gradient"
             kept = self.stacked[shape]

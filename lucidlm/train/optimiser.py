@@ -71,7 +71,8 @@ class Optimiser:
         for group in self.adam.param_groups:
             group["lr"] = self.recipe.rate * share
         # the fused kernel divides each gradient by `grad_scale` and does nothing if `found_inf`
-        self.adam.grad_scale, self.adam.found_inf = 1 / coefficient, 1 - finite
+        setattr(self.adam, "grad_scale", 1 / coefficient)  # noqa: B010
+        setattr(self.adam, "found_inf", 1 - finite)  # noqa: B010
         self.adam.step()
         return norm
 

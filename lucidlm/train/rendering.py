@@ -42,7 +42,7 @@ class Renderer:
         """The document that `row` is. Raises TrainError for a row that the objective cannot use."""
         objective, tokenizer = self.recipe.objective, self.tokenizer
         if not isinstance(row, WANTED[objective]):
-            key = f"corpus.not_for_{objective}"
+            key = f"dataset.not_for_{objective}"
             raise TrainError(key, place=place)
         if objective == "mask":
             return Document(tokenizer.encode(row.texts[0], allow_special=False))
@@ -71,7 +71,7 @@ class Renderer:
     def _end(self) -> int:
         ends = self.tokenizer.specials.eos
         if not ends:
-            raise TrainError("corpus.no_end")
+            raise TrainError("dataset.no_end")
         return ends[0]
 
     def _plain(self, text: str) -> list[int]:
@@ -85,7 +85,7 @@ class Renderer:
             before, behind = form.split("{target}")
             asked = before.format(source=row.source)
         except (ValueError, KeyError, IndexError):
-            raise TrainError("corpus.pair_form", form=form) from None
+            raise TrainError("dataset.pair_form", form=form) from None
         first = [*self._start, *self._plain(asked)]
         ids = [*first, *self._plain(row.target + behind), self._end]
         if self.recipe.data.loss_on == "all":
@@ -107,14 +107,14 @@ class Renderer:
             asked = self._framed(row, at, answering=True) if at else []
             said = self._framed(row, at + 1, answering=False)
             if ids[: len(said)] != said or said[: len(asked)] != asked:
-                raise TrainError("corpus.unstable_template", place=place)
+                raise TrainError("dataset.unstable_template", place=place)
             stop = len(said)
             while stop > len(asked) and said[stop - 1] not in self.tokenizer.specials.eos:
                 stop -= 1  # a line feed that the template puts behind the end token
             stop = stop if stop > len(asked) else len(said)
             learn[len(asked) : stop] = [True] * (stop - len(asked))
         if not any(learn):
-            raise TrainError("corpus.no_answer", place=place)
+            raise TrainError("dataset.no_answer", place=place)
         return Document(ids, learn)
 
     def _framed(self, row: ChatRow, count: int, *, answering: bool) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
-Complaint = tuple[str, dict[str, object]]  # a key of the area `corpus`, and what fills it
+Complaint = tuple[str, dict[str, object]]  # a text's key, and what fills it
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def row_of(fields: Mapping[str, Any], text: str) -> Row | Complaint:
     if fields.get("source") is not None or fields.get("target") is not None:
         return pair(fields.get("source"), fields.get("target"))
     if text not in fields:
-        return "unknown_row", {"found": ", ".join(map(str, fields)) or "-", "text": text}
+        return "dataset.unknown_row", {"found": ", ".join(map(str, fields)) or "-", "text": text}
     if not isinstance(fields[text], str) or not fields[text].strip():
-        return "empty_text", {"key": text}
+        return "dataset.empty_text", {"key": text}
     return TextRow(fields[text])
 
 
@@ -68,20 +68,20 @@ def pair(source: object, target: object) -> PairRow | Complaint:
     """A pair, both sides of which must say something."""
     for name, side in (("source", source), ("target", target)):
         if not isinstance(side, str) or not side.strip():
-            return "half_pair", {"side": name}
+            return "dataset.half_pair", {"side": name}
     assert isinstance(source, str) and isinstance(target, str)
     return PairRow(source, target)
 
 
 def _chat(messages: object) -> ChatRow | Complaint:
     if not isinstance(messages, list | tuple) or not messages:
-        return "bad_messages", {}
+        return "dataset.bad_messages", {}
     found = []
     for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            return "bad_message", {"number": number}
+            return "dataset.bad_message", {"number": number}
         if message.get("role") not in ROLES:
-            return "bad_role", {"role": message.get("role"), "known": ", ".join(ROLES)}
+            return "dataset.bad_role", {"role": message.get("role"), "known": ", ".join(ROLES)}
         found.append({"role": str(message["role"]), "content": str(message["content"])})
     return ChatRow(tuple(found))
 

@@ -31,14 +31,14 @@ def files_of(source: Source, base: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.is_file() and kind(file))
         if not found:
-            raise TrainError("corpus.empty_folder", path=source.path, kinds=", ".join(KINDS))
+            raise TrainError("dataset.empty_folder", path=source.path, kinds=", ".join(KINDS))
         return found
     if not path.is_file():
         there = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         near = ", ".join(nearest(path.name, there)) or "-"
-        raise TrainError("corpus.no_file", path=source.path, nearest=near)
+        raise TrainError("dataset.no_file", path=source.path, nearest=near)
     if not kind(path):
-        raise TrainError("corpus.unknown_kind", path=source.path, kinds=", ".join(KINDS))
+        raise TrainError("dataset.unknown_kind", path=source.path, kinds=", ".join(KINDS))
     return [path]
 
 
@@ -59,7 +59,7 @@ def rows_of(source: Source, base: Path) -> Iterator[tuple[Row, str]]:
             count += 1
             yield row, place
         if not count:
-            raise TrainError("corpus.empty", path=path.name)
+            raise TrainError("dataset.empty", path=path.name)
 
 
 def hash_files(paths: Iterable[Path]) -> str:
@@ -88,7 +88,7 @@ def _read(path: Path, source: Source) -> Iterator[tuple[Row, str]]:
                         place = f"{path.name}:{number}"
                         yield _checked(_row(line, suffix, source), place), place
     except (OSError, EOFError, gzip.BadGzipFile) as error:
-        raise TrainError("corpus.unreadable", path=path.name, reason=str(error)) from None
+        raise TrainError("dataset.unreadable", path=path.name, reason=str(error)) from None
 
 
 def _row(line: str, suffix: str, source: Source) -> Row | Complaint:
@@ -98,21 +98,21 @@ def _row(line: str, suffix: str, source: Source) -> Row | Complaint:
     if suffix == ".tsv":
         columns = line.rstrip("\r\n").split("\t")
         if len(columns) != 2:
-            return "bad_columns", {"count": len(columns)}
+            return "dataset.bad_columns", {"count": len(columns)}
         return pair(*columns)
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return "bad_json", {"reason": str(error)}
+        return "dataset.bad_json", {"reason": str(error)}
     if not isinstance(fields, dict):
-        return "bad_json", {"reason": type(fields).__name__}
+        return "dataset.bad_json", {"reason": type(fields).__name__}
     return row_of(fields, source.text)
 
 
 def _checked(found: Row | Complaint, place: str) -> Row:
     if isinstance(found, tuple):
         key, values = found
-        raise TrainError(f"corpus.{key}", place=place, **values)
+        raise TrainError(key, place=place, **values)
     return found
 
 
@@ -122,12 +122,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         at = 0
         for number, line in enumerate(file, 1):
             if b"\0" in line:
-                raise TrainError("corpus.binary", path=path.name, at=at + line.index(b"\0"))
+                raise TrainError("dataset.binary", path=path.name, at=at + line.index(b"\0"))
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise TrainError(
-                    "corpus.encoding", place=f"{path.name}:{number}", at=at + error.start
+                    "dataset.encoding", place=f"{path.name}:{number}", at=at + error.start
                 ) from None
             yield number, text
             at += len(line)
@@ -154,4 +154,4 @@ def _parquet(path: Path, source: Source) -> Iterator[tuple[Row, str]]:
                     yield _checked(row_of(known, source.text), place), place
     except (pyarrow.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise TrainError("corpus.unreadable", path=path.name, reason=reason) from None
+        raise TrainError("dataset.unreadable", path=path.name, reason=reason) from None

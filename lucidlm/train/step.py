@@ -93,13 +93,11 @@ class Stepper:
 
     def __call__(self, batches: Sequence[Batch], step: int) -> StepResult:
         """Update number `step`, from 0, by the mean loss over all targets of all batches."""
-        targets = torch.tensor(
-            float(sum(int((batch.targets != NO_LOSS).sum()) for batch in batches)),
-            device=self.device,
-        )
+        targets: Any = float(sum(int((batch.targets != NO_LOSS).sum()) for batch in batches))
         if self.reduce is not None:
-            targets = self.reduce(targets)
-        targets = targets.clamp(min=1)
+            targets = self.reduce(torch.tensor(targets, device=self.device)).clamp(min=1)
+        else:
+            targets = max(1.0, targets)  # counted here, so that no device is waited for
         sums = torch.zeros((), device=self.device)
         for index, batch in enumerate(batches):
             self._sow(_seed(self.recipe.seed, step, index, self.rank))

@@ -69,7 +69,7 @@ def with_template(tokenizer: Tokenizer, told: TokenizerRecipe, base: Path) -> To
     try:
         source = path.read_text(encoding="utf-8").strip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainError("corpus.template", path=told.chat_template, reason=str(error)) from None
+        raise TrainError("dataset.template", path=told.chat_template, reason=str(error)) from None
     framed = replace(tokenizer, chat_template=source)
     asked = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     text = load_template(framed).render(asked, add_generation_prompt=False)
