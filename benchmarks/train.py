@@ -1,7 +1,8 @@
 """Training speed, and the loss after equal time, beside trainers that people use.
 
 Everybody trains a GPT-2 of the same shape on the same ids, each in a process of its own; warm and
-compiled, they take turns, and a ratio is taken round by round. Ours has the environment that
+compiled, they take turns, and a ratio is taken round by round, of ours with everybody's AdamW
+(`lucidlm` itself has Muon, its default). Ours has the environment that
 `lucidlm train` gives itself. The share is of the fastest matrix product measured here, in the type
 that ours computes in. Then each trains from the start for as many steps as fit into `--seconds` at
 the speed just measured. What is not installed is left out
@@ -62,9 +63,9 @@ def main() -> None:
                 arm: spread([tokens / s for s in found]) for arm, found in times.items()
             },
             "ratio": {
-                arm: spread([b / a for a, b in zip(times["lucidlm"], found, strict=True)])
+                arm: spread([b / a for a, b in zip(times["lucidlm_adamw"], found, strict=True)])
                 for arm, found in times.items()
-                if arm != "lucidlm"
+                if arm != "lucidlm_adamw"
             },
             "matmul_peak_gflops": spread(peaks),
             "share_of_peak": {
@@ -87,9 +88,9 @@ class Trainer:
 
     def __init__(self, arm: str, folder: Path, steps: int) -> None:
         script = Path(__file__).with_name("trainers.py")
-        own = environment() if arm == "lucidlm" else {}
+        own = environment() if arm.startswith("lucidlm") else {}
         self.process = subprocess.Popen(
-            [sys.executable, str(script), arm, str(folder), str(steps)],
+            [sys.executable, "-W", "ignore", str(script), arm, str(folder), str(steps)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,13 @@ class Data:
         return sum(sums) / (rows.shape[0] * self.shape.context)
 
 
-def ours(shape: Shape, data: Data, steps: int) -> float:
-    """Stepper with the defaults of a recipe."""
+def ours(shape: Shape, data: Data, steps: int, optimiser: str = "muon") -> float:
+    """Stepper with the defaults of a recipe, which are Muon's."""
     from lucidlm.engine import ForwardContext
     from lucidlm.families import families
     from lucidlm.train.batch import Batch
     from lucidlm.train.building import fresh
-    from lucidlm.train.recipe import DataRecipe, Recipe, ScheduleRecipe, Source
+    from lucidlm.train.recipe import DataRecipe, OptimiserRecipe, Recipe, ScheduleRecipe, Source
     from lucidlm.train.step import Stepper
 
     recipe = Recipe(
@@ -111,6 +112,7 @@ def ours(shape: Shape, data: Data, steps: int) -> float:
         batch=shape.batch,
         context=shape.context,
         schedule=ScheduleRecipe(warmup=min(WARMUP, steps // 10)),
+        optimiser=OptimiserRecipe(name=optimiser),
         compile="on",
     )
     model = fresh(families()["gpt2"].read(_gpt2(shape)), seed=1)
@@ -312,6 +314,7 @@ def _has_bfloat16() -> bool:
 
 ARMS: dict[str, Callable[[Shape, Data, int], float]] = {
     "lucidlm": ours,
+    "lucidlm_adamw": partial(ours, optimiser="adamw"),
     "nanogpt_loop": nanogpt,
     "hf_trainer": hf,
     "litgpt": litgpt,

@@ -278,6 +278,7 @@ def test_bfloat16_learns_what_float32_learns(attention: str) -> None:
 @pytest.mark.parametrize(
     ("family", "shape"), [("llama", "llama 3"), ("bart", "marian"), ("bert", "masked words")]
 )
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inside of PyTorch
 def test_compiled_is_one_graph_and_eager_to_rounding(family: str, shape: str) -> None:
     case = config(family, shape)
     eager, fast = (
