@@ -32,6 +32,7 @@ from lucidlm.text.train import train_tokenizer
 from lucidlm.train.environment import environment
 
 NEEDS = {
+    "lucidlm_adamw": "torch",
     "lucidlm": "torch",
     "nanogpt_loop": "torch",
     "hf_trainer": "accelerate",
