@@ -37,6 +37,8 @@ TEXTS = {
         "checkpoint": "The models of `one-word` and `encoder-decoder` are set by hand. They are "
         "checkpoint folders like any other, and without PyTorch they run on NumPy alone:",
         "comment": "# how likely each word was",
+        "curves": "The loss curves that `parts` compares: the whole Transformer, and each time one "
+        "part fewer. `make parts` trains them all again.",
         "recorded": "`{name}`, as the terminal shows it",
     },
     "zh": {
@@ -55,6 +57,8 @@ TEXTS = {
         "checkpoint": "`one-word` 和 `encoder-decoder` 的模型是亲手设定的。"
         "它们和别的检查点文件夹没有两样，没有 PyTorch 时只用 NumPy 也能运行：",
         "comment": "# 每个词的概率",
+        "curves": "`parts` 所比较的损失曲线：完整的 Transformer，以及每次少一个部件的模型。"
+        "`make parts` 会把它们全部重新训练一遍。",
         "recorded": "终端里的 `{name}`",
     },
 }
@@ -87,6 +91,8 @@ def page(lang: str) -> str:
         text["scripts"],
         text["checkpoint"],
         _block("python", EXAMPLE.format(comment=text["comment"])),
+        text["curves"],
+        f"![{prose('parts', lang).title}]({'../' if lang == 'zh' else ''}parts.png)",
         f"## {text['recorded'].format(name=SHOWN)}",
         _block("text", recorded(SHOWN, lang)),
     ]

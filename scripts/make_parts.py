@@ -30,10 +30,11 @@ from lucidlm.hardware import here
 from lucidlm.lessons.parts import recorded
 from lucidlm.train.environment import environment
 from lucidlm.train.parts.record import Record, Records
-from lucidlm.train.parts.settings import NAMES, SETTINGS, fingerprint
+from lucidlm.train.parts.settings import NAMES, SETTINGS, WRITERS, fingerprint
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "lucidlm" / "lessons" / "parts"
+PICTURE = ROOT / "docs" / "parts.png"
 DRAWN = 20_000  # pairs of the grammar to choose from
 TEXT_BYTES, PAIR_BYTES = 150_000, 100_000
 LONGEST = 14  # characters of a line
@@ -133,6 +134,27 @@ def write(records: Records) -> None:
     write_atomic(recorded.RUNS, whole.encode("utf-8"))
 
 
+def draw(records: Records) -> None:
+    """The losses over the steps, of the first seed: while learning, and on held-out text."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for name in WRITERS:
+        run = records.of(name)[0]
+        for axes, points in zip(both, (run.learnt, run.held_out), strict=True):
+            if len(points) == 1:  # counted, not trained
+                axes.axhline(points[0][1], color="0.4", linestyle=":", label=name)
+            elif points:
+                axes.plot(*zip(*points, strict=True), label=name)
+    for axes, title in zip(both, ("training loss", "held-out loss, fed in"), strict=True):
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("nats / token")
+    both[1].legend(fontsize="small")
+    figure.savefig(PICTURE, dpi=100)
+
+
 def machine() -> str:
     """What the runs were made on."""
     import torch
@@ -170,6 +192,8 @@ def main() -> None:
     if told.corpus:
         sample()
     train(told.resume)
+    recorded.records.cache_clear()
+    draw(recorded.records())
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_models(capsys: Capture) -> None:
     assert {"smollm2-135m", "gemma3-270m", "minilm-l6", "glove-6b-50d"} <= {
         row["name"] for row in found
     }
-    assert not any(row["installed"] for row in found)
+    assert all(row["installed"] == (row["origin"] == "package") for row in found)
     for lang in LANGUAGES:
         assert "smollm2-135m" in shown(capsys, "models", "--lang", lang)
 

@@ -67,7 +67,7 @@ SURFACE = {
     "explain": {"--model", "--max-new-tokens", "--depth", "--numpy", "--edit", "--dtype", "--json"}
     | {"--temperature", "--top-k", "--top-p", "--seed"},
     "verify": {"--model", "--max-new-tokens", "--edit", "--dtype", "--json"},
-    "lesson": {"--code", "--json"},
+    "lesson": {"--code", "--run", "--json"},
     "check": {"--signatures", "--json"},
 }
 

@@ -16,15 +16,20 @@ def lesson(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="cli.argument_lesson")] = None,
     code: Annotated[bool, typer.Option("--code", help="cli.option_code")] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="cli.option_lesson_run")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """List the lessons, or take one."""
     session: Session = ctx.obj
     from lucidlm.lessons import shelf
 
+    if code and run is not None:
+        raise LucidError("lessons.code_or_run")
     if name is None:
-        if code:
-            raise LucidError("lessons.code_needs_name")
+        if code or run is not None:
+            raise LucidError("lessons.code_needs_name" if code else "lessons.run_needs_name")
         show_list(session, as_json)
     elif code:
         script = shelf.code(name)
@@ -34,10 +39,13 @@ def lesson(
             sys.stdout.write(script)
     else:
         shelf.folder(name)  # a wrong name is said at once
-        with session.busy(session.say("lessons.computing")):
-            from lucidlm.lessons.telling import tell
+        with session.progress(session.say("lessons.computing")) as progress:
+            from lucidlm.lessons.telling import rerun, tell
 
-            told = tell(name, session.lang)
+            if run is None:
+                told = tell(name, session.lang)
+            else:
+                told = rerun(name, run, session.lang, progress)
         if as_json:
             session.answer(told.to_json())
             return

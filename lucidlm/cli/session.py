@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +64,15 @@ class Session:
             return
         with self.err.status(sentence):
             yield
+
+    @contextmanager
+    def progress(self, sentence: str) -> Iterator[Callable[[str], None]]:
+        """Like `busy`, and what is yielded puts another sentence in the place of the first."""
+        if not sys.stderr.isatty():
+            yield lambda sentence: None
+            return
+        with self.err.status(sentence) as status:
+            yield status.update
 
     def note(self, sentence: str) -> None:
         """A remark beside the answer."""

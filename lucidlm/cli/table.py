@@ -18,27 +18,32 @@ COMMANDS = {
     "run": Entry(
         module="generation",
         examples=(
-            'lucidlm run "The capital of France is"',
+            'lucidlm run "我很"',
+            'lucidlm run "The capital of France is" --model smollm2-135m',
             'lucidlm run "今天是我的生日，我很" --model gemma3-270m --max-new-tokens 20',
-            'lucidlm run "The cat sat on the" --steps',
-            'lucidlm run "Once upon a time" --temperature 0.8 --top-p 0.9 --seed 1 --json',
+            'lucidlm run "I like" --steps',
+            'lucidlm run "床前明月光，" --model poet --temperature 0.8 --top-p 0.9 --seed 1 --json',
         ),
     ),
     "chat": Entry(
         module="chat",
         examples=(
-            "lucidlm chat --model smollm2-135m",
-            'lucidlm chat --system "You are a pirate." --temperature 0.7',
-            "echo 'Name three fruits.' | lucidlm chat --json",
+            "lucidlm chat",
+            'lucidlm chat --model smollm2-135m --system "You are a pirate." --temperature 0.7',
+            "echo '世界上最高的山峰是哪座？' | lucidlm chat --json",
         ),
     ),
     "translate": Entry(
         module="generation",
-        examples=('lucidlm translate "我很开心" --model Helsinki-NLP/opus-mt-zh-en',),
+        examples=(
+            'lucidlm translate "我爱你"',
+            'lucidlm translate "我很开心" --model Helsinki-NLP/opus-mt-zh-en',
+        ),
     ),
     "fill": Entry(
         module="generation",
         examples=(
+            'lucidlm fill "我很[MASK]心。"',
             'lucidlm fill "The [MASK] sat on the mat." --model google-bert/bert-base-uncased',
         ),
     ),
@@ -85,7 +90,7 @@ COMMANDS = {
     "trace": Entry(
         module="glass",
         examples=(
-            'lucidlm trace "The capital of France is"',
+            'lucidlm trace "The capital of China is"',
             'lucidlm trace "我很" --max-new-tokens 3 --keep "*.pattern" --save run.safetensors',
             'lucidlm trace "The cat sat" --edit "zero:layers.3.attention.mixed[head=2]"',
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lucidlm.checkpoint.catalogue import find, is_pulled
-from lucidlm.errors import MissingExtra
+from lucidlm.errors import LucidError, MissingExtra, UnknownName
 from lucidlm.lessons.kinds import Block, Figure, Figures, Inline, Value, inline, plain
 from lucidlm.lessons.page import EXPRESSION, Beat, Kind, Style, spans, whole
 from lucidlm.lessons.shelf import module, page
@@ -37,21 +37,34 @@ class Words:
 
 @dataclass(frozen=True)
 class Needs:
-    """Values of one beat that a pulled model makes: the first of `models` that is here, by name."""
+    """Values of one beat that a pulled model makes: the first of `models` that is here, by name.
+    Without any, what they need is PyTorch.
+    """
 
     models: tuple[str, ...]
     values: Callable[[Words, str], Values]
 
 
+@dataclass(frozen=True)
+class Runs:
+    """What can be trained again while one waits: `again(say, name, progress)` for one of `names`
+    tells `progress` how far it is, and returns what came of it. Needs PyTorch.
+    """
+
+    names: tuple[str, ...]
+    again: Callable[[Words, str, Callable[[str], None]], Mapping[str, Block]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """What `lesson.py` says: what is computed, the article's own figures (names in the prose:
-    `article.NAME`), and by beat what needs a model.
+    `article.NAME`), by beat what needs a model, and what can be run.
     """
 
     values: Callable[[Words], Values]
     article: Mapping[str, Inline] = field(default_factory=dict)
     needs: Mapping[str, Needs] = field(default_factory=dict)
+    runs: Runs | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,22 @@ def tell(name: str, lang: str) -> Told:
     return Told(name, prose.title, tuple(beats))
 
 
+def rerun(name: str, run: str, lang: str, progress: Callable[[str], None]) -> Told:
+    """Train what the lesson calls `run` again, and tell what came of it.
+
+    Raises LucidError where the lesson has nothing to run, UnknownName for a run that it does not
+    have, MissingExtra without PyTorch.
+    """
+    runs, prose = lesson(name).runs, page(name, lang)
+    if runs is None:
+        raise LucidError("lessons.nothing_to_run", name=name)
+    if run not in runs.names:
+        raise UnknownName("lessons.no_such_run", run, runs.names, names=", ".join(runs.names))
+    found = runs.again(Words(lang, prose.terms), run, progress)
+    passages = tuple(Passage("block", block=block) for block in found.values())
+    return Told(name, prose.title, (ToldBeat(run, run, passages, found),))
+
+
 def figure(
     say: Words, key: str, article: Inline, true: Inline, spec: str = ".4g", **fields: Inline
 ) -> Figure:
@@ -154,10 +183,10 @@ def figure(
 def _from_model(needs: Needs, say: Words) -> tuple[dict[str, Value], str | None]:
     """What the model makes, or the sentence that says how to get it."""
     here = next((model for model in needs.models if is_pulled(find(model))), None)
-    if here is None:
+    if needs.models and here is None:
         return {}, text("lessons.needs_model", say.lang, name=needs.models[0])
     try:
-        return dict(needs.values(say, here)), None
+        return dict(needs.values(say, here or "")), None
     except MissingExtra as error:
         return {}, text("lessons.needs_extra", say.lang, extra=error.values["extra"])
 
