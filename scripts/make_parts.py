@@ -117,11 +117,8 @@ def train(resume: bool) -> None:
 
 def one(name: str, seed: int) -> Record:
     """One run, in a process of its own."""
-    import torch
-
     from lucidlm.train.parts.run import run
 
-    torch.set_num_threads(1)
     return run(name, SETTINGS, recorded.text(), recorded.pairs(), seed)
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipes import one_thread  # noqa: F401
 from torch.nn import functional
 
 from lucidlm.engine import ForwardContext

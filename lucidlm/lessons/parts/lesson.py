@@ -26,7 +26,6 @@ from lucidlm.train.parts.settings import NAMES, SETTINGS, TRANSLATORS, WRITERS
 
 TRAINED = tuple(name for name in WRITERS if name != "n-gram")
 LAYERED = ("whole", "no-residual", "no-norm", "uniform", "no-position", "no-mask")
-CLEAR = 2.0  # a difference counts from so many times the larger spread
 CLAIMS = (  # claim, the run with the part, the run without
     ("claim_mask", "whole", "no-mask"),
     ("claim_position", "whole", "no-position"),
@@ -103,9 +102,9 @@ def table(say: Words) -> dict[str, Value]:
 
 
 def curves(say: Words) -> dict[str, Value]:
-    """The training loss, all on one scale."""
+    """The training loss, all on one scale: that of the runs that cannot see ahead."""
     points = {name: [loss for _, loss in first(name).learnt] for name in TRAINED}
-    low = min(map(min, points.values()))
+    low = min(min(losses) for name, losses in points.items() if name != "no-mask")
     high = max(map(max, points.values()))
     rows = tuple(
         (say(name), sparkline(losses, low, high), losses[-1], first(name).fed)
@@ -121,7 +120,7 @@ def gradients(say: Words) -> dict[str, Value]:
     labels = tuple(map(say, LAYERED))
 
     def matrix(norms: Iterable[list[float]]) -> Matrix:
-        return Matrix(labels, tuple(layers), np.array(list(norms)), ".4f")
+        return Matrix(labels, tuple(layers), np.array(list(norms)), ".2g")
 
     begun = {name: [first(name).first[layer] for layer in layers] for name in LAYERED}
     ended = {name: [first(name).last[layer] for layer in layers] for name in LAYERED}
@@ -130,7 +129,8 @@ def gradients(say: Words) -> dict[str, Value]:
         "last": matrix(ended.values()),
         "ratio_whole": begun["whole"][0] / begun["whole"][-1],
         "ratio_residual": begun["no-residual"][0] / begun["no-residual"][-1],
-        "ratio_norm": begun["no-norm"][0] / begun["no-norm"][-1],
+        "small": begun["no-norm"][0],
+        "left": ended["no-residual"][0],
     }
 
 
@@ -192,12 +192,13 @@ def translation(say: Words) -> dict[str, Value]:
 
 
 def verdict(with_part: str, without: str) -> str:
-    """ "holds" where the part lowers the loss clearly, "fails" where it raises it, else "open"."""
-    one, other = records().of(with_part), records().of(without)
-    gained = middle(other) - middle(one)
-    if abs(gained) <= CLEAR * max(spread(one), spread(other)):
-        return "open"
-    return "holds" if gained > 0 else "fails"
+    """ "holds" where every run with the part is better than every run without, "fails" where every
+    one is worse, else "open".
+    """
+    one, other = ([run.writing for run in records().of(name)] for name in (with_part, without))
+    if max(one) < min(other):
+        return "holds"
+    return "fails" if min(one) > max(other) else "open"
 
 
 def verdicts(say: Words) -> dict[str, Value]:
@@ -207,7 +208,9 @@ def verdicts(say: Words) -> dict[str, Value]:
         one, other = middle(records().of(part)), middle(records().of(without))
         rows.append((say(claim), one, other, say(verdict(part, without))))
     heads = (say("claim"), say("with"), say("without"), say("verdict"))
-    return {"verdicts": Table(heads, tuple(rows), ".3f"), "clear": CLEAR}
+    seeds = len(records().of("whole"))
+    luck = 2 / math.comb(2 * seeds, seeds)  # all of one before all of the other, or behind
+    return {"verdicts": Table(heads, tuple(rows), ".3f"), "luck": luck}
 
 
 def _loss(runs: tuple[Record, ...]) -> str:
