@@ -148,7 +148,7 @@ def draw(records: Records) -> None:
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
     both[0].set_ylabel("nats / token")
-    both[1].legend(fontsize="small")
+    figure.legend(*both[1].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(PICTURE, dpi=100)
 
 
