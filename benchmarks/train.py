@@ -114,6 +114,11 @@ class Trainer:
             raise SystemExit(f"{self.process.args} ended with {self.process.wait()}")
         return float(json.loads(line))
 
+    def close(self) -> None:
+        """No more turns: it measures its loss, and ends."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
     def end(self) -> None:
         self.process.kill()
         self.process.communicate()
@@ -143,6 +148,7 @@ def learn(arm: str, folder: Path, seconds: float, a_step: float) -> dict[str, fl
     trainer = Trainer(arm, folder, steps)
     trainer(2)
     took = trainer(steps - 2)
+    trainer.close()
     return {"steps": steps, "seconds": took, "loss": trainer.answer()}
 
 

@@ -51,7 +51,7 @@ SURFACE = {
     "pull": {"--accept-license", "--json"},
     "export": {"--dtype", "--json"},
     "score": {"--model", "--dtype", "--json"},
-    "train": {"--out", "--set", "--resume", "--dry-run", "--json"},
+    "train": {"--out", "--set", "--resume", "--processes", "--dry-run", "--json"},
     "trace": {
         "--model",
         "--max-new-tokens",

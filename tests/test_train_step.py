@@ -145,7 +145,7 @@ def test_muon_is_nearly_the_orthogonal_factor() -> None:
     numbers = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(48, 16, generator=numbers))
     before, gradient = weight.detach().clone(), torch.randn(48, 16, generator=numbers)
-    muon = Muon({"at": weight}, momentum=0.9, weight_decay=0.1, dtype=torch.float32)
+    muon = Muon({"at": weight}, {"at": 48}, momentum=0.9, weight_decay=0.1, dtype=torch.float32)
     weight.grad = gradient.clone()
     one = torch.tensor(1.0)
     muon.step(0.01, one, one)
@@ -154,7 +154,7 @@ def test_muon_is_nearly_the_orthogonal_factor() -> None:
     assert values.min() > 0.65 and values.max() < 1.35
     u, _, v = torch.linalg.svd(gradient, full_matrices=False)
     torch.testing.assert_close(left @ right, u @ v, rtol=0, atol=1e-4)
-    torch.testing.assert_close(muon.state()["at.momentum"], gradient * 0.1)
+    torch.testing.assert_close(muon.state()["at"], gradient * 0.1)
 
 
 def test_muon_moves_matrices_of_layers_and_adamw_the_rest() -> None:

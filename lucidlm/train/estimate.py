@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lucidlm.config import Attention, Config, Stack
 from lucidlm.count import count
@@ -47,10 +48,17 @@ class Memory:
 
 
 def memory(
-    config: Config, recipe: Recipe, *, narrow: bool, explicit: bool, free: int | None = None
+    config: Config,
+    recipe: Recipe,
+    *,
+    narrow: bool,
+    explicit: bool,
+    free: int | None = None,
+    processes: int = 1,
 ) -> Memory:
-    """What a run of `recipe` needs; `narrow` computes in bfloat16, `explicit` attention keeps its
-    patterns. Adapters (LoRA) alone have gradients where there are some.
+    """What a run of `recipe` needs of each of its `processes`; `narrow` computes in bfloat16,
+    `explicit` attention keeps its patterns. Adapters (LoRA) alone have gradients where there are
+    some.
     """
     sizes = {address: _elements(shape) for address, shape in parameters(config).items()}
     total = sum(sizes.values())
@@ -63,26 +71,40 @@ def memory(
     by_muon = sum(groups.values())
     kept = _activations(config, recipe, narrow=narrow, explicit=explicit)
     working = WIDE * MUON * max(groups.values(), default=0)  # when the activations are gone
+    gathered = 0  # rows of others, while something computes: tables, and two layers
+    if processes > 1:
+        inside = sum(size for address, size in sizes.items() if "layers." in address)
+        depth = sum(stack.layers for stack in config.stacks.values())
+        gathered = total - inside + min(2, depth) * inside // depth
     return Memory(
-        weights=(WIDE + narrow * NARROW) * total,
-        gradients=WIDE * learnt,
-        optimiser=WIDE * (2 * (learnt - by_muon) + by_muon),
+        weights=(WIDE + narrow * NARROW) * (total // processes + gathered),
+        gradients=WIDE * (learnt // processes + gathered),
+        optimiser=WIDE * (2 * (learnt - by_muon) + by_muon) // processes,
         activations=max(kept, working),
         free=free,
     )
 
 
 def check_fits(
-    config: Config, recipe: Recipe, *, narrow: bool, explicit: bool, free: int | None
+    config: Config,
+    recipe: Recipe,
+    *,
+    narrow: bool,
+    explicit: bool,
+    free: int | None,
+    processes: int = 1,
 ) -> Memory:
     """What the run needs. Raises TrainError, with what would help, where that is not there."""
-    found = memory(config, recipe, narrow=narrow, explicit=explicit, free=free)
+    needs = partial(
+        memory, config, narrow=narrow, explicit=explicit, free=free, processes=processes
+    )
+    found = needs(recipe)
     if found.fits:
         return found
     helps = []
     for changes in _smaller(recipe):
         for said, changed in changes:
-            if memory(config, changed, narrow=narrow, explicit=explicit, free=free).fits:
+            if needs(changed).fits:
                 helps.append(said)
                 break
     raise TrainError(

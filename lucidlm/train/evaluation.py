@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
 
 from lucidlm.engine import Engine
 from lucidlm.errors import LucidError
 from lucidlm.generate import GenerationSettings, SamplingSettings, complete, fill
 from lucidlm.model.engine import TorchEngine
 from lucidlm.model.transformer import Transformer
-from lucidlm.train.batch import Batch
+from lucidlm.train.batch import NO_LOSS, Batch
+from lucidlm.train.devices import Processes
 from lucidlm.train.setup import Subject
 
 LONGEST = 48  # tokens of a sample
 TEMPERATURE = 0.8  # of a continuation; a translation and a filled gap are the likeliest
 
 
-def held_out(subject: Subject) -> list[Batch]:
-    """The batches of every evaluation of a run, always the same: about `evaluate_rows` lines."""
+def held_out(subject: Subject, processes: Processes) -> list[Batch]:
+    """The batches of every evaluation of a run, always the same: about `evaluate_rows` lines, dealt
+    out among the processes. All have equally many, since they compute together: what is over is a
+    batch that nothing is asked of.
+    """
     rows, corpus = subject.recipe.evaluate_rows, subject.corpus
     if corpus.held_out is None or not rows:
         return []
     count = min(len(corpus.held_out), -(-rows // subject.recipe.batch))
-    return [corpus.held_out.batch(index) for index in range(count)]
+    found = []
+    for number in processes.dealt(-(-count // processes.world) * processes.world):
+        batch = corpus.held_out.batch(min(number, count - 1))
+        unasked = np.full_like(batch.targets, NO_LOSS)
+        found.append(batch if number < count else replace(batch, targets=unasked))
+    return found
 
 
 def samples(model: Transformer, subject: Subject) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +21,12 @@ from lucidlm.count import count
 from lucidlm.errors import TrainError
 from lucidlm.files import write_atomic
 from lucidlm.hardware import here
+from lucidlm.model.transformer import Transformer
 from lucidlm.train import checkpoints, state
 from lucidlm.train.attention import explicit, kernel
-from lucidlm.train.batch import Batch
-from lucidlm.train.corpus import Report, ahead
+from lucidlm.train.batches import ahead
+from lucidlm.train.corpus import Report
+from lucidlm.train.devices import ALONE, Elsewhere, Processes
 from lucidlm.train.estimate import Memory, check_fits, flops_per_token
 from lucidlm.train.evaluation import held_out, samples
 from lucidlm.train.events import (
@@ -45,6 +46,7 @@ from lucidlm.train.metrics import Metrics
 from lucidlm.train.peak import matmul_peak
 from lucidlm.train.recipe import Recipe
 from lucidlm.train.setup import Subject, device, prepare
+from lucidlm.train.sharding import gathered
 from lucidlm.train.signals import Interrupts, interrupts
 from lucidlm.train.step import Stepper, StepResult, precision
 
@@ -105,46 +107,50 @@ def train(
     base: Path,
     resume: bool = False,
     watch: Watcher | None = None,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Run `recipe`, whose paths begin at `base`, into `folder`; with `resume` go on where the last
-    run there stopped.
+    run there stopped. Of several `processes` the first one writes, and tells.
 
     Raises TrainError (and what else `prepare` does) before the first step where the run cannot be,
     and after it where it cannot go on.
     """
-    tell = watch or unwatched
-    last = _open(folder, resume)
-    subject = prepare(recipe, base, lambda stage, share: tell(Preparing(stage=stage, share=share)))
+    tell = _teller(watch, processes)
+    last = processes.in_turn(lambda: _open(folder, resume))
+    subject = _prepare(recipe, base, tell, processes)
     corpus = subject.corpus
     said = state.said(recipe, subject.config, data=corpus.fingerprint, start=subject.start)
     if last is not None:
         state.check_same(last.said, said)
-    needs = _fits(subject)
-    model = subject.model()
-    stepper = Stepper(model, recipe, device=device(), total_steps=recipe.steps)
+    needs = _fits(subject, processes)
+    stepper = _stepper(subject, processes)
     if last is not None:
-        state.put_back(model, stepper, last.arrays())
+        state.put_back(stepper.model, stepper, last.arrays())
     start = 0 if last is None else last.step
-    _write_down(recipe, corpus.report, folder)
+    if processes.first:
+        _write_down(recipe, corpus.report, folder)
     run = _Run(subject, stepper, folder, start, said, tell)
     tell(_ready(subject, stepper, needs, folder, start))
     return run.go()
 
 
-def plan(recipe: Recipe, base: Path, watch: Watcher | None = None) -> Plan:
+def plan(
+    recipe: Recipe, base: Path, watch: Watcher | None = None, processes: Processes = ALONE
+) -> Plan:
     """What `recipe` would take: data, memory and time. Nothing is written but the data's cache.
 
     Raises what `train` does before its first step.
     """
-    tell = watch or unwatched
-    subject = prepare(recipe, base, lambda stage, share: tell(Preparing(stage=stage, share=share)))
-    needs = _fits(subject)
-    stepper = Stepper(subject.model(), recipe, device=device(), total_steps=recipe.steps)
+    tell = _teller(watch, processes)
+    subject = _prepare(recipe, base, tell, processes)
+    needs = _fits(subject, processes)
+    stepper = _stepper(subject, processes)
     ready = _ready(subject, stepper, needs, None, 0)
     seconds, tokens = 0.0, 0
-    feed = ahead(subject.corpus.train, range((1 + TIMED) * recipe.accumulate))
+    numbers = processes.dealt((1 + TIMED) * recipe.accumulate)
+    feed = ahead(subject.corpus.train, numbers)
     for step in range(1 + TIMED):
-        batches = [next(feed) for _ in range(recipe.accumulate)]
+        batches = [next(feed) for _ in range(recipe.accumulate // processes.world)]
         begun = time.perf_counter()
         result = stepper(batches, step)
         _ = result.loss  # waits for the device
@@ -170,7 +176,6 @@ class _Pending:
     """A step that is on its way on the device."""
 
     step: int  # from 0
-    batches: Sequence[Batch]
     result: StepResult
 
 
@@ -188,9 +193,10 @@ class _Run:
     ) -> None:
         self.subject, self.recipe, self.stepper = subject, subject.recipe, stepper
         self.folder, self.start, self.said, self.tell = folder, start, said, tell
-        self.held_out_batches = held_out(subject)
+        self.processes = stepper.processes
+        self.held_out_batches = held_out(subject, self.processes)
         self.health = Health(subject.config.vocab_size)
-        self.metrics = Metrics(folder, start)
+        self.metrics = Metrics(folder, start) if self.processes.first else None
         self.pending: deque[_Pending] = deque()
         self.lag = LAG if stepper.device.type == "cuda" else 0
         self.saved = start  # the step of the newest checkpoint
@@ -205,22 +211,26 @@ class _Run:
             with interrupts(lambda name: self.tell(Stopping(signal=name))) as stop:
                 self._steps(stop)
         finally:
-            self.metrics.close()
+            if self.metrics is not None:
+                self.metrics.close()
         if self.done < self.recipe.steps:
             return self._outcome("interrupted", None)
-        model = export(self.stepper.model, self.subject, self.folder)
-        self.tell(Exported(folder=model))
-        return self._outcome("done", model)
+        model = self._whole()
+        place = None if model is None else export(model, self.subject, self.folder)
+        if place is not None:
+            self.tell(Exported(folder=place))
+        return self._outcome("done", place)
 
     def _steps(self, stop: Interrupts) -> None:
-        recipe, times = self.recipe, self.recipe.accumulate
-        feed = ahead(self.subject.corpus.train, range(self.start * times, recipe.steps * times))
+        recipe, times = self.recipe, self.recipe.accumulate // self.processes.world
+        numbers = self.processes.dealt(recipe.steps * recipe.accumulate)[self.start * times :]
+        feed = ahead(self.subject.corpus.train, numbers)
         self.clock = time.perf_counter()
         for step in range(self.start, recipe.steps):
             batches = [next(feed) for _ in range(times)]
-            self.pending.append(_Pending(step, batches, self.stepper(batches, step)))
+            self.pending.append(_Pending(step, self.stepper(batches, step)))
             self.done = step + 1
-            stopping = bool(stop)
+            stopping = self.processes.any(bool(stop))
             pauses = stopping or self._pauses(self.done)
             while len(self.pending) > (0 if pauses else self.lag):
                 self._settle(self.pending.popleft())
@@ -257,13 +267,15 @@ class _Run:
         )
         self.loss, self.tokens = loss, self.tokens + result.tokens
         self.seconds += seconds
-        try:
-            self.metrics.write(stepped)
-        except OSError as error:
-            raise checkpoints.failed_to_write(error, self.folder) from None
+        if self.metrics is not None:
+            try:
+                self.metrics.write(stepped)
+            except OSError as error:
+                raise checkpoints.failed_to_write(error, self.folder) from None
         self.tell(stepped)
         if self.recipe.sample_every and done % self.recipe.sample_every == 0:
-            for prompt, text in samples(self.stepper.model, self.subject):
+            model = self._whole()
+            for prompt, text in () if model is None else samples(model, self.subject):
                 self.tell(Sampled(step=done, prompt=prompt, text=text))
 
     def _evaluate(self, done: int) -> float | None:
@@ -277,16 +289,27 @@ class _Run:
 
     def _save(self) -> None:
         arrays = state.gather(self.stepper.model, self.stepper)
-        place = checkpoints.save(self.folder, self.done, arrays, self.said)
         self.saved = self.done
+        if self.metrics is None:
+            return
+        place = checkpoints.save(self.folder, self.done, arrays, self.said)
         checkpoints.tidy(self.folder, self.recipe.keep)
         self.metrics.draw()
         self.tell(Saved(step=self.done, folder=place))
 
+    def _whole(self) -> Transformer | None:
+        """The model as it is by now, on the first process; all have to ask."""
+        return gathered(self.stepper.model, self.subject, self.processes)
+
     def _fault(self, pending: _Pending, loss: float, finite: bool) -> TrainError:
+        """What went wrong, looked for by the first process in everything that the step read."""
+        model, times = self._whole(), self.recipe.accumulate
+        if model is None:
+            return Elsewhere()
+        read = self.subject.corpus.train
         return explain(
-            self.stepper.model,
-            pending.batches,
+            model,
+            [read.batch(pending.step * times + number) for number in range(times)],
             dtype=self.stepper.dtype,
             step=pending.step + 1,
             loss=loss,
@@ -324,10 +347,37 @@ def _open(folder: Path, resume: bool) -> checkpoints.Saved | None:
     return checkpoints.newest(folder)
 
 
-def _fits(subject: Subject) -> Memory:
-    """What the run needs of memory. Raises TrainError where that is not there."""
+def _teller(watch: Watcher | None, processes: Processes) -> Watcher:
+    return watch if watch is not None and processes.first else unwatched
+
+
+def _prepare(recipe: Recipe, base: Path, tell: Watcher, processes: Processes) -> Subject:
+    """What is trained, and on what; the first process makes the data's cache for all."""
+    if recipe.accumulate % processes.world:
+        least = -(-recipe.accumulate // processes.world) * processes.world
+        raise TrainError(
+            "devices.not_dealt", found=recipe.accumulate, processes=processes.world, least=least
+        )
+    if processes.world > 1 and recipe.compile == "on":
+        raise TrainError("devices.compile")
+    progress = lambda stage, share: tell(Preparing(stage=stage, share=share))  # noqa: E731
+    return processes.in_turn(lambda: prepare(recipe, base, progress))
+
+
+def _stepper(subject: Subject, processes: Processes) -> Stepper:
+    recipe = subject.recipe
+    return Stepper(
+        subject.model(), recipe, device=device(), total_steps=recipe.steps, processes=processes
+    )
+
+
+def _fits(subject: Subject, processes: Processes) -> Memory:
+    """What the run needs of memory, for each process. Raises TrainError where that is not there."""
     recipe, place = subject.recipe, device()
-    free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else here().available
+    if place.type == "cuda":
+        free: int | None = torch.cuda.mem_get_info(place)[0]
+    elif (free := here().available) is not None:
+        free //= processes.neighbours
     attend = kernel(subject.config, recipe.attention, place, recipe.context)
     return check_fits(
         subject.config,
@@ -335,6 +385,7 @@ def _fits(subject: Subject) -> Memory:
         narrow=precision(recipe.precision, place) != torch.float32,
         explicit=attend in (explicit, None),
         free=free,
+        processes=processes.world,
     )
 
 

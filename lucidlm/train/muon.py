@@ -7,9 +7,12 @@ direction is learnt from. Newton-Schulz iterations do it with matrix products al
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lucidlm.train.devices import ALONE, Processes
 
 # an odd quintic that drives singular values from (0, 1] to about 1, steep at 0 (Jordan et al. 2024)
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -33,23 +36,29 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon:
-    """Momentum of the given matrices by address, and the update; equal shapes go together."""
+    """Momentum of the given matrices by address, and the update; equal shapes go together.
+
+    `weights` are what this process holds of each, its run of the `rows` (all of them, where it is
+    alone). Momentum is kept for these; the orthogonal update is made of whole matrices.
+    """
 
     def __init__(
         self,
-        weights: Mapping[str, nn.Parameter],
+        weights: Mapping[str, Tensor],
+        rows: Mapping[str, int],
         *,
         momentum: float,
         weight_decay: float,
         dtype: torch.dtype,
+        processes: Processes = ALONE,
     ) -> None:
         self.momentum, self.weight_decay, self.dtype = momentum, weight_decay, dtype
-        self.weights = dict(weights)
-        self.groups: dict[torch.Size, list[str]] = {}
+        self.weights, self.processes = dict(weights), processes
+        self.groups: dict[tuple[int, int], list[str]] = {}  # by whole shape
         for address, weight in self.weights.items():
-            self.groups.setdefault(weight.shape, []).append(address)
+            self.groups.setdefault((rows[address], weight.shape[1]), []).append(address)
         self.stacked = {
-            shape: torch.zeros(len(addresses), *shape, device=self.weights[addresses[0]].device)
+            shape: torch.stack([torch.zeros_like(self.weights[address]) for address in addresses])
             for shape, addresses in self.groups.items()
         }
 
@@ -60,22 +69,24 @@ class Muon:
         """
         keep = 1 - rate * self.weight_decay * finite
         for shape, addresses in self.groups.items():
-            weights: list[Tensor] = [self.weights[address] for address in addresses]
+            weights = [self.weights[address] for address in addresses]
             gradients = torch.stack([w.grad for w in weights if w.grad is not None]) * coefficient
             assert len(gradients) == len(weights), "a matrix without a gradient"
             kept = self.stacked[shape]
             kept.copy_(torch.where(finite > 0, kept.lerp(gradients, 1 - self.momentum), kept))
             ahead = gradients.lerp(kept, self.momentum)  # Nesterov's
-            update = orthogonal(torch.where(finite > 0, ahead, 0.0), self.dtype).to(kept.dtype)
+            ahead = torch.where(finite > 0, ahead, 0.0)
+            turn = partial(orthogonal, dtype=self.dtype)
+            update = self.processes.each_whole(ahead, shape[0], turn).to(kept.dtype)
             # a tall matrix has fewer directions than rows: its entries would be too small
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
             torch._foreach_mul_(weights, keep)
             torch._foreach_add_(weights, list((update * (finite * -scale)).unbind()))
 
     def state(self) -> dict[str, Tensor]:
-        """Views of the momenta: "ADDRESS.momentum"."""
+        """Views of the momenta of this process's rows, by address."""
         return {
-            f"{address}.momentum": kept
+            address: kept
             for shape, addresses in self.groups.items()
             for address, kept in zip(addresses, self.stacked[shape], strict=True)
         }

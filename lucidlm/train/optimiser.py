@@ -6,38 +6,50 @@ gradients of their own, and nobody waits for a device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from lucidlm.train.devices import ALONE, Processes
 from lucidlm.train.muon import Muon
 from lucidlm.train.recipe import OptimiserRecipe
+from lucidlm.train.sharding import local
 
 SLOTS = {"exp_avg": "mean", "exp_avg_sq": "square", "step": "step"}  # torch's names and ours
 EPSILON = 1e-8
 
 
 class Optimiser:
-    """Updates `weights` by address from their gradients. `dtype` is what Muon multiplies in."""
+    """Updates `weights` by address from their gradients. `dtype` is what Muon multiplies in.
+
+    Of weights that are spread over `processes` each updates its own rows.
+    """
 
     def __init__(
-        self, weights: Mapping[str, nn.Parameter], recipe: OptimiserRecipe, dtype: torch.dtype
+        self,
+        weights: Mapping[str, nn.Parameter],
+        recipe: OptimiserRecipe,
+        dtype: torch.dtype,
+        processes: Processes = ALONE,
     ) -> None:
         learnt = {at: weight for at, weight in weights.items() if weight.requires_grad}
-        self.recipe, self.weights = recipe, learnt
+        self.recipe, self.weights, self.processes = recipe, learnt, processes
+        self.own = {at: local(weight) for at, weight in learnt.items()}  # rows
         by_muon = {at: w for at, w in learnt.items() if recipe.name == "muon" and _inner(at, w)}
         self.muon = (
             Muon(
-                by_muon,
+                {at: self.own[at] for at in by_muon},
+                {at: len(weight) for at, weight in by_muon.items()},
                 momentum=recipe.momentum,
                 weight_decay=recipe.weight_decay,
                 dtype=dtype,
+                processes=processes,
             )
             if by_muon
             else None
         )
-        self.rest = {at: w for at, w in learnt.items() if at not in by_muon}
+        self.rest = {at: self.own[at] for at in learnt if at not in by_muon}
         groups = [
             {
                 "params": [w for at, w in self.rest.items() if _decays(at, w) is decays],
@@ -60,8 +72,10 @@ class Optimiser:
         """One update at `share` of the peak rates. Returns the gradient's norm before clipping, a
         scalar on the device; where it is not finite nothing changes.
         """
-        gradients = [w.grad for w in self.weights.values() if w.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        for address, weight in self.weights.items():
+            if weight.grad is not None:
+                self.own[address].grad = local(weight.grad)
+        norm = self._norm([own.grad for own in self.own.values() if own.grad is not None])
         finite = norm.isfinite().float()
         coefficient = torch.ones_like(norm)
         if self.recipe.clip:
@@ -74,23 +88,46 @@ class Optimiser:
         setattr(self.adam, "grad_scale", 1 / coefficient)  # noqa: B010
         setattr(self.adam, "found_inf", 1 - finite)  # noqa: B010
         self.adam.step()
+        for own in self.own.values():
+            own.grad = None
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """Everything remembered, by "ADDRESS.SLOT"; the tensors themselves, no copies."""
-        found = {} if self.muon is None else self.muon.state()
-        for address, weight in self.rest.items():
-            for theirs, ours in SLOTS.items():
-                found[f"{address}.{ours}"] = self.adam.state[weight][theirs]
-        return found
+        """Everything remembered, by "ADDRESS.SLOT"; the tensors themselves, no copies. Of several
+        processes the first has it, on its CPU; all have to ask.
+        """
+        return {
+            f"{address}.{slot}": self.processes.whole(tensor, len(self.weights[address]))
+            for address, slot, tensor in self._slots()
+        }
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of everything in `state`, on all processes."""
+        return {
+            f"{address}.{slot}": self.weights[address].shape if tensor.ndim else tensor.shape
+            for address, slot, tensor in self._slots()
+        }
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        own = self.state()
-        assert own.keys() == state.keys(), sorted(own.keys() ^ state.keys())[:3]
-        for slot, tensor in own.items():
-            tensor.copy_(state[slot])
+        """Take back what `state` gave, each process its own rows."""
+        slots = {f"{address}.{slot}": tensor for address, slot, tensor in self._slots()}
+        assert slots.keys() == state.keys(), sorted(slots.keys() ^ state.keys())[:3]
+        for name, tensor in slots.items():
+            tensor.copy_(self.processes.own_rows(state[name]))
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        """Of all gradients together, each process having some rows."""
+        norm = nn.utils.get_total_norm(gradients)
+        return norm if self.processes.world == 1 else self.processes.add(norm.square()).sqrt()
+
+    def _slots(self) -> Iterator[tuple[str, str, Tensor]]:
+        """(address, slot, what is remembered of this process's rows)"""
+        for address, kept in () if self.muon is None else self.muon.state().items():
+            yield address, "momentum", kept
+        for address, own in self.rest.items():
+            for theirs, ours in SLOTS.items():
+                yield address, ours, self.adam.state[own][theirs]
 
 
 def _inner(address: str, weight: Tensor) -> bool:

@@ -21,7 +21,9 @@ from torch import Tensor
 from lucidlm.config import Config
 from lucidlm.errors import TrainError
 from lucidlm.model.transformer import Transformer
+from lucidlm.train.devices import Processes
 from lucidlm.train.recipe import Recipe
+from lucidlm.train.sharding import local
 
 WEIGHT, OPTIMISER = "weight.", "optimiser."
 
@@ -40,28 +42,38 @@ Array = NDArray[Any]
 class HasState(Protocol):
     """An optimiser, as far as a checkpoint goes."""
 
+    processes: Processes
+
     def state(self) -> dict[str, Tensor]: ...
+
+    def shapes(self) -> dict[str, torch.Size]: ...
 
     def load_state(self, state: dict[str, Tensor]) -> None: ...
 
 
 def gather(model: Transformer, stepper: HasState) -> dict[str, Array]:
-    """All tensors of the run's state by name; on a CPU the run's own memory, not copied."""
-    found: dict[str, Tensor] = {WEIGHT + at: weight for at, weight in _learnt(model).items()}
+    """All tensors of the run's state by name; on a CPU the run's own memory, not copied. Of several
+    processes, all of which have to ask, the first has them.
+    """
+    whole = stepper.processes.whole
+    found = {WEIGHT + at: whole(local(w), len(w)) for at, w in _learnt(model).items()}
     found |= {OPTIMISER + at: tensor for at, tensor in stepper.state().items()}
     return {name: tensor.detach().cpu().numpy() for name, tensor in found.items()}
 
 
 @torch.no_grad()
 def put_back(model: Transformer, stepper: HasState, arrays: Mapping[str, Array]) -> None:
-    """The opposite of `gather`. Raises TrainError where an array does not fit the run."""
-    own = gather(model, stepper)
+    """The opposite of `gather`, whatever number of processes it was gathered from. Raises
+    TrainError where an array does not fit the run.
+    """
+    own = {WEIGHT + at: weight.shape for at, weight in _learnt(model).items()}
+    own |= {OPTIMISER + at: shape for at, shape in stepper.shapes().items()}
     for name in own.keys() | arrays.keys():
-        if name not in own or name not in arrays or own[name].shape != arrays[name].shape:
+        if name not in own or name not in arrays or own[name] != arrays[name].shape:
             raise TrainError("training.state_differs", name=name)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     for at, weight in _learnt(model).items():
-        weight.copy_(tensors[WEIGHT + at])
+        local(weight).copy_(stepper.processes.own_rows(tensors[WEIGHT + at]))
     stepper.load_state(
         {n.removeprefix(OPTIMISER): t for n, t in tensors.items() if n.startswith(OPTIMISER)}
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,13 @@ from lucidlm.model.transformer import Layer, Transformer
 from lucidlm.train.activation import quicken
 from lucidlm.train.attention import kernel
 from lucidlm.train.batch import NO_LOSS, Batch
+from lucidlm.train.devices import ALONE, Processes
 from lucidlm.train.dropout import Dropout
 from lucidlm.train.objective import Tensors, loss, tensors
 from lucidlm.train.optimiser import Optimiser
 from lucidlm.train.recipe import Recipe
 from lucidlm.train.schedule import share
+from lucidlm.train.sharding import put_down, shard
 
 # Arithmetic of a run (6 x parameters x tokens) from which compiling for half a minute pays
 WORTH_COMPILING = {"cpu": 2e14, "cuda": 1e15}
@@ -36,7 +38,7 @@ class StepResult:
     ) -> None:
         self._loss, self._gradient_norm = loss, gradient_norm
         self.rate = rate  # of AdamW
-        self.tokens = tokens  # real ones, of this process, sources included
+        self.tokens = tokens  # real ones, sources included
 
     @property
     def loss(self) -> float:
@@ -57,9 +59,9 @@ class StepResult:
 class Stepper:
     """Makes updates of `model` as `recipe` says, on `device`, where the model is moved.
 
-    With `world` processes `reduce` adds a tensor up over them, and the model averages its gradients
-    over them (FSDP). Random numbers depend on the seed, the step and `rank`, not on what came
-    before.
+    Several `processes` each have some of a step's micro-batches, and the model is spread over them.
+    Random numbers depend on the seed, the step and the micro-batch's number, not on what came
+    before, nor on who computes it.
     """
 
     def __init__(
@@ -69,12 +71,10 @@ class Stepper:
         *,
         device: torch.device,
         total_steps: int,
-        world: int = 1,
-        rank: int = 0,
-        reduce: Callable[[Tensor], Tensor] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.model, self.recipe, self.device = model.to(device), recipe, device
-        self.total_steps, self.world, self.rank, self.reduce = total_steps, world, rank, reduce
+        self.model, self.recipe, self.device = model, recipe, device
+        self.total_steps, self.processes = total_steps, processes
         self.dtype = precision(recipe.precision, device)
         attend = partial(kernel, model.config, recipe.attention, device, recipe.context)
         dropout = Dropout(recipe.dropout) if recipe.dropout else None
@@ -84,28 +84,33 @@ class Stepper:
             torch.set_float32_matmul_precision("high")
         if recipe.checkpointing:
             recompute(model)
-        self.optimiser = Optimiser(model.weights(), recipe.optimiser, self.dtype)
-        self.compiled = compiles(model, recipe, device, total_steps)
+        if processes.world > 1:
+            shard(model, processes, device, self.dtype)
+        else:
+            model.to(device)
+        self.optimiser = Optimiser(model.weights(), recipe.optimiser, self.dtype, processes)
+        self.compiled = processes.world == 1 and compiles(model, recipe, device, total_steps)
         self.forward: Any = partial(self._loss, self.learning, recipe.label_smoothing)
         if self.compiled:
             quicken(model)
             self.forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
 
     def __call__(self, batches: Sequence[Batch], step: int) -> StepResult:
-        """Update number `step`, from 0, by the mean loss over all targets of all batches."""
-        targets: Any = float(sum(int((batch.targets != NO_LOSS).sum()) for batch in batches))
-        if self.reduce is not None:
-            targets = self.reduce(torch.tensor(targets, device=self.device)).clamp(min=1)
-        else:
-            targets = max(1.0, targets)  # counted here, so that no device is waited for
+        """Update number `step`, from 0, by the mean loss over all targets of all batches: this
+        process's ones, and the others'.
+        """
+        learnt = sum(int((batch.targets != NO_LOSS).sum()) for batch in batches)
+        counts = torch.tensor([learnt, sum(batch.tokens for batch in batches)])
+        learnt, tokens = self.processes.add(counts).tolist()  # so that no device is waited for
+        targets = max(1, learnt)
         sums = torch.zeros((), device=self.device)
-        for index, batch in enumerate(batches):
-            self._sow(_seed(self.recipe.seed, step, index, self.rank))
+        world = self.processes.world  # a model that is spread averages its gradients
+        for number, batch in zip(self.processes.dealt(len(batches) * world), batches, strict=True):
+            self._sow(_seed(self.recipe.seed, step, number))
             total, _ = self.forward(tensors(batch, self.device))
-            (total * (self.world / targets)).backward()
+            (total * (world / targets)).backward()
             sums += total.detach()
-        if self.reduce is not None:
-            sums = self.reduce(sums)
+        sums = self.processes.add(sums)
         rate = share(step, self.total_steps, self.recipe.schedule)
         norm = self.optimiser.step(rate)
         self.model.zero_grad(set_to_none=True)
@@ -113,7 +118,7 @@ class Stepper:
             loss=sums / targets,
             gradient_norm=norm,
             rate=self.recipe.optimiser.rate * rate,
-            tokens=sum(batch.tokens for batch in batches),
+            tokens=tokens,
         )
 
     @torch.no_grad()
@@ -123,14 +128,19 @@ class Stepper:
         for batch in batches:
             total, targets = self._loss(self.looking, 0.0, tensors(batch, self.device))
             sums += torch.stack([total.double(), targets.double()])
-        if self.reduce is not None:
-            sums = self.reduce(sums)
-        total, count = sums.tolist()
+        put_down(self.model)
+        total, count = self.processes.add(sums).tolist()
         return total / count if count else math.nan
 
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's, by "ADDRESS.SLOT"; not copied."""
+        """The optimiser's, by "ADDRESS.SLOT"; not copied. Of several processes the first has it,
+        on its CPU.
+        """
         return self.optimiser.state()
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of everything in `state`, on all processes."""
+        return self.optimiser.shapes()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
