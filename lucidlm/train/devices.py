@@ -60,20 +60,22 @@ class Processes:
         return bool(self.add(torch.tensor(int(said))))
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """`work()` on the first process, and then, if it came to an end there, on the others."""
+        """`work()` on the first process, then, if it came to an end there, on the others; when all
+        have done it they go on.
+        """
         if self.world == 1:
             return work()
-        if self.first:
-            try:
-                found = work()
-            except BaseException:
-                self.any(True)
-                raise
-            self.any(False)
-            return found
-        if self.any(False):
-            raise Elsewhere
-        return work()
+        found: list[T] = []
+        failure: BaseException | None = None
+        for turn in (True, False):
+            if self.first is turn:
+                try:
+                    found.append(work())
+                except BaseException as error:
+                    failure = error
+            if self.any(failure is not None):
+                raise Elsewhere if failure is None else failure
+        return found[0]
 
     def own_rows(self, whole: Tensor) -> Tensor:
         """This process's run of the first axis: equal ones, what is left over short or empty."""
@@ -92,8 +94,9 @@ class Processes:
         return part[:0] if parts is None else torch.cat([p.cpu() for p in parts])[:rows]
 
     def each_whole(self, own: Tensor, rows: int, work: Callable[[Tensor], Tensor]) -> Tensor:
-        """`work` on whole matrices (n, `rows`, columns), of which each process holds its own rows
-        (N, its rows, columns); it gets its own rows of what became of all N.
+        """`work`, which keeps shape and type, on whole matrices (n, `rows`, columns), of which each
+        process holds its own rows (N, its rows, columns); it gets its own rows of what became of
+        all N.
 
         Each process works on its share of them: rows go there and come back.
         """

@@ -21,7 +21,7 @@ from lucidlm.train.environment import environment
 
 LAUNCHED, NO_LAUNCH = "LUCIDLM_LAUNCHED", "LUCIDLM_NO_LAUNCH"
 OF_A_LAUNCHER = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK")  # torchrun has seen to the environment
-INTERRUPTED = 130
+TO_MEND, INTERRUPTED = 2, 130
 ELSEWHERE = 3  # how a process ends that stops because another one did
 
 
@@ -82,7 +82,8 @@ def _code(failures: Mapping[int, Any], count: int) -> int:
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
             name = signal.Signals(-failure.exitcode).name
             raise TrainError("devices.ended", rank=failure.local_rank, processes=count, code=name)
-    return next((code for code in codes if code > 0 and code != ELSEWHERE), ELSEWHERE)
+    # who knows why has said it, but may be ended before its own code is read
+    return next((code for code in codes if code > 0 and code != ELSEWHERE), TO_MEND)
 
 
 def _is_program() -> bool:

@@ -116,21 +116,16 @@ def train(
     and after it where it cannot go on.
     """
     tell = _teller(watch, processes)
-    last = processes.in_turn(lambda: _open(folder, resume))
-    subject = _prepare(recipe, base, tell, processes)
-    corpus = subject.corpus
-    said = state.said(recipe, subject.config, data=corpus.fingerprint, start=subject.start)
-    if last is not None:
-        state.check_same(last.said, said)
-    needs = _fits(subject, processes)
+    begun = processes.in_turn(lambda: _begin(recipe, base, tell, processes, (folder, resume)))
+    subject, last = begun.subject, begun.last
     stepper = _stepper(subject, processes)
     if last is not None:
-        state.put_back(stepper.model, stepper, last.arrays())
+        processes.in_turn(lambda: state.put_back(stepper.model, stepper, last.arrays()))
     start = 0 if last is None else last.step
     if processes.first:
-        _write_down(recipe, corpus.report, folder)
-    run = _Run(subject, stepper, folder, start, said, tell)
-    tell(_ready(subject, stepper, needs, folder, start))
+        _write_down(recipe, subject.corpus.report, folder)
+    run = _Run(subject, stepper, folder, start, begun.said, tell)
+    tell(_ready(subject, stepper, begun.needs, folder, start))
     return run.go()
 
 
@@ -142,8 +137,8 @@ def plan(
     Raises what `train` does before its first step.
     """
     tell = _teller(watch, processes)
-    subject = _prepare(recipe, base, tell, processes)
-    needs = _fits(subject, processes)
+    begun = processes.in_turn(lambda: _begin(recipe, base, tell, processes))
+    subject, needs = begun.subject, begun.needs
     stepper = _stepper(subject, processes)
     ready = _ready(subject, stepper, needs, None, 0)
     seconds, tokens = 0.0, 0
@@ -151,11 +146,11 @@ def plan(
     feed = ahead(subject.corpus.train, numbers)
     for step in range(1 + TIMED):
         batches = [next(feed) for _ in range(recipe.accumulate // processes.world)]
-        begun = time.perf_counter()
+        clock = time.perf_counter()
         result = stepper(batches, step)
         _ = result.loss  # waits for the device
         if step:  # the first one compiles and warms up
-            seconds += time.perf_counter() - begun
+            seconds += time.perf_counter() - clock
             tokens += result.tokens
     return Plan(
         name=recipe.name,
@@ -351,8 +346,24 @@ def _teller(watch: Watcher | None, processes: Processes) -> Watcher:
     return watch if watch is not None and processes.first else unwatched
 
 
-def _prepare(recipe: Recipe, base: Path, tell: Watcher, processes: Processes) -> Subject:
-    """What is trained, and on what; the first process makes the data's cache for all."""
+@dataclass(frozen=True)
+class _Begun:
+    """Everything that can be found wrong before there is a model."""
+
+    subject: Subject
+    last: checkpoints.Saved | None  # the checkpoint to go on from
+    said: dict[str, Any]  # what a checkpoint belongs to
+    needs: Memory
+
+
+def _begin(
+    recipe: Recipe,
+    base: Path,
+    tell: Watcher,
+    processes: Processes,
+    into: tuple[Path, bool] | None = None,
+) -> _Begun:
+    """Look at the folder, and whether to resume; read the data; see that the run fits."""
     if recipe.accumulate % processes.world:
         least = -(-recipe.accumulate // processes.world) * processes.world
         raise TrainError(
@@ -360,8 +371,13 @@ def _prepare(recipe: Recipe, base: Path, tell: Watcher, processes: Processes) ->
         )
     if processes.world > 1 and recipe.compile == "on":
         raise TrainError("devices.compile")
-    progress = lambda stage, share: tell(Preparing(stage=stage, share=share))  # noqa: E731
-    return processes.in_turn(lambda: prepare(recipe, base, progress))
+    last = None if into is None else _open(*into)
+    subject = prepare(recipe, base, lambda stage, share: tell(Preparing(stage=stage, share=share)))
+    data = subject.corpus.fingerprint
+    said = state.said(recipe, subject.config, data=data, start=subject.start)
+    if last is not None:
+        state.check_same(last.said, said)
+    return _Begun(subject, last, said, _fits(subject, processes))
 
 
 def _stepper(subject: Subject, processes: Processes) -> Stepper:

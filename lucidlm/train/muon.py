@@ -75,7 +75,7 @@ class Muon:
             kept = self.stacked[shape]
             kept.copy_(torch.where(finite > 0, kept.lerp(gradients, 1 - self.momentum), kept))
             ahead = gradients.lerp(kept, self.momentum)  # Nesterov's
-            ahead = torch.where(finite > 0, ahead, 0.0)
+            ahead = torch.where(finite > 0, ahead, 0.0).to(self.dtype)
             turn = partial(orthogonal, dtype=self.dtype)
             update = self.processes.each_whole(ahead, shape[0], turn).to(kept.dtype)
             # a tall matrix has fewer directions than rows: its entries would be too small
