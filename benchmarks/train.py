@@ -47,7 +47,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.set_defaults(model="gpt2, 6 layers of 384")
     parser.add_argument("--steps", type=int, default=4, help="in one turn")
-    parser.add_argument("--seconds", type=float, default=60.0, help="0: speed alone")
+    parser.add_argument("--seconds", type=float, default=120.0, help="0: speed alone")
     options = parser.parse_args()
     shape = Shape(threads=len(os.sched_getaffinity(0)))
     arms = [arm for arm, module in NEEDS.items() if importlib.util.find_spec(module)]

@@ -97,8 +97,8 @@ class Data:
         return sum(sums) / (rows.shape[0] * self.shape.context)
 
 
-def ours(shape: Shape, data: Data, steps: int, optimiser: str = "muon") -> float:
-    """Stepper with the defaults of a recipe, which are Muon's."""
+def ours(shape: Shape, data: Data, steps: int, adamw: bool = False) -> float:
+    """Stepper with the defaults of a recipe, which are Muon's, or with everybody's AdamW."""
     from lucidlm.engine import ForwardContext
     from lucidlm.families import families
     from lucidlm.train.batch import Batch
@@ -112,7 +112,7 @@ def ours(shape: Shape, data: Data, steps: int, optimiser: str = "muon") -> float
         batch=shape.batch,
         context=shape.context,
         schedule=ScheduleRecipe(warmup=min(WARMUP, steps // 10)),
-        optimiser=OptimiserRecipe(name=optimiser),
+        optimiser=OptimiserRecipe(name="adamw", rate=RATE) if adamw else OptimiserRecipe(),
         compile="on",
     )
     model = fresh(families()["gpt2"].read(_gpt2(shape)), seed=1)
@@ -314,7 +314,7 @@ def _has_bfloat16() -> bool:
 
 ARMS: dict[str, Callable[[Shape, Data, int], float]] = {
     "lucidlm": ours,
-    "lucidlm_adamw": partial(ours, optimiser="adamw"),
+    "lucidlm_adamw": partial(ours, adamw=True),
     "nanogpt_loop": nanogpt,
     "hf_trainer": hf,
     "litgpt": litgpt,
