@@ -279,6 +279,7 @@ def test_bfloat16_learns_what_float32_learns(attention: str) -> None:
     ("family", "shape"), [("llama", "llama 3"), ("bart", "marian"), ("bert", "masked words")]
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inside of PyTorch
+@pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning")  # its compiler, too
 def test_compiled_is_one_graph_and_eager_to_rounding(family: str, shape: str) -> None:
     case = config(family, shape)
     eager, fast = (
