@@ -81,7 +81,7 @@ class OptimiserRecipe:
     """
 
     name: Literal["adamw", "muon"] = "muon"
-    rate: float = 2e-3  # AdamW's peak learning rate
+    rate: float = 3e-3  # AdamW's peak learning rate, as it is good for what is left beside Muon
     muon_rate: float = 0.02
     betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices; norms, biases and embeddings have none
