@@ -18,8 +18,9 @@ PYTEST    := $(BIN)/python -m pytest
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
 
-# The package with PyTorch, and then what developing it takes. A stamp keeps the second call from installing again.
-$(INSTALLED): pyproject.toml scripts/install_torch.py
+# The package with its native engine and PyTorch, and then what developing it takes. A stamp keeps the second call
+# from installing again.
+$(INSTALLED): pyproject.toml scripts/install_torch.py native/CMakeLists.txt $(wildcard native/src/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python scripts/install_torch.py
 	$(BIN)/python -m pip install --editable ".[torch]"

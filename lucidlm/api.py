@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, overload
 
+from lucidlm.backends import native
 from lucidlm.checkpoint.load import Checkpoint, Hints, checkpoint_at, resolve
 from lucidlm.classical.ngram import NGram
 from lucidlm.classical.words import Words
@@ -44,7 +45,7 @@ from lucidlm.trace.tokenized import tokenized
 from lucidlm.trace.trace import Trace
 
 Dtype = Literal["float32", "bfloat16", "float64"]
-EngineName = Literal["torch", "reference"]
+EngineName = Literal["torch", "native", "reference"]
 
 # The largest model that runs on `reference` where PyTorch is not installed. A larger one is so much
 # slower there that the missing part had better be named.
@@ -309,8 +310,9 @@ def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = Non
     """The model called `name`: a pulled one, a folder, a .gguf or .safetensors file, an .ngram
     file, or a Hugging Face id.
 
-    `engine` None is PyTorch, and without it, for a small model, "reference": float64 NumPy, which
-    `dtype` does not change.
+    `engine` None is PyTorch; without it "native", and where that was not built either, for a small
+    model, "reference": float64 NumPy. "native" computes on the processor's own instructions with
+    the weights as the file has them, in blocks or wide; `dtype` changes neither of these two.
 
     Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
     """
@@ -339,15 +341,22 @@ def build_engine(
     """The engine called `engine` for `checkpoint`, or with None the one that runs it here."""
     import numpy as np
 
-    weights = checkpoint.weights(np.float64 if dtype == "float64" else np.float32)
-    if engine is None:
+    if engine is None and find_spec("torch") is None:
         is_small = count(checkpoint.config).parameters <= REFERENCE_PARAMETERS
-        engine = "reference" if is_small and find_spec("torch") is None else "torch"
+        without: EngineName = "reference" if is_small else "torch"  # which says what to install
+        engine = without if native.missing() else "native"
+    if engine == "native":
+        if native.missing():
+            raise GenerationError("api.no_native")
+        from lucidlm.backends.native.engine import FORMATS, NativeEngine
+
+        return NativeEngine(checkpoint.config, checkpoint.stored(FORMATS))
+    weights = checkpoint.weights(np.float64 if dtype == "float64" else np.float32)
     if engine == "reference":
         from lucidlm.reference.engine import Reference
 
         return Reference(checkpoint.config, weights)
-    if engine != "torch":
+    if engine not in (None, "torch"):
         raise UnknownName("api.unknown_engine", engine, get_args(EngineName))
     try:
         from lucidlm.model.engine import build

@@ -25,6 +25,36 @@ class Tracer(Protocol):
     def __call__(self, path: str, name: str, value: Any) -> Any: ...
 
 
+class ForeseeingTracer(Tracer, Protocol):
+    """One that says beforehand what it will do, as an engine wants it that computes without asking.
+
+    Such an engine calls `change` for rows of values as it makes them, and `seen` when all is done;
+    any other tracer it shows everything, and refuses to take a value back.
+    """
+
+    @property
+    def looks_at(self) -> frozenset[tuple[str, str]] | None:
+        """(path, name) of the sites to be shown; None for all."""
+        ...
+
+    @property
+    def changes(self) -> frozenset[tuple[str, str]]:
+        """(path, name) of those that `change` is asked about."""
+        ...
+
+    def change(
+        self, path: str, name: str, value: Any, starts: Sequence[int], counts: Sequence[int]
+    ) -> Any:
+        """What to go on with in place of `value`, whose rows are `counts` new positions from
+        `starts` on.
+        """
+        ...
+
+    def seen(self, path: str, name: str, value: Any) -> Any:
+        """A value as it was used; gives it back."""
+        ...
+
+
 class Cache(Protocol):
     """What an engine remembers of the sequences it has read; opaque, one row each, rows of
     different lengths.

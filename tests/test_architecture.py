@@ -20,7 +20,7 @@ FILE_LINES = 450
 MODEL_LINES = 1250
 
 GROUND = set("config parameters count text classical reference engine".split())
-GROUND |= {"errors", "files", "locale", "home", "hardware", "plain"}
+GROUND |= {"errors", "files", "locale", "home", "hardware", "plain", "stored"}
 KNOWING = {"model", "families"}
 DOING = {"generate", "trace", "train", "checkpoint", "backends"}
 FACES = {"cli", "terminal", "serve", "lessons"}

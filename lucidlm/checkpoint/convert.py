@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from lucidlm.config import Config, Stack
 from lucidlm.errors import CheckpointError
 from lucidlm.families.family import Rule
 from lucidlm.parameters import parameters
+from lucidlm.stored import Stored
 
 Array = NDArray[np.floating]
 
@@ -47,6 +48,52 @@ def read_weights(
     file's header cannot make us allocate more than its own config says. Raises CheckpointError for
     what is missing, left over, or of another shape.
     """
+    for rule, name in _chosen(source, rules, config, prefix, ignored):
+        yield from _ours(rule, source.read(name, dtype), config)
+
+
+def stored_weights(
+    source: TensorSource,
+    rules: Sequence[Rule],
+    config: Config,
+    *,
+    prefix: str = "",
+    ignored: Sequence[str] = (),
+    formats: Collection[str],
+) -> Iterator[tuple[str, Stored]]:
+    """Every parameter's address and what is stored of it, for who reads blocks himself; what is
+    not in one of `formats`, or would have to be changed by more than the order of its rows, comes
+    as "F32". Raises what `read_weights` does.
+    """
+    for rule, name in _chosen(source, rules, config, prefix, ignored):
+        format = source.dtype(name)
+        shifted = rule.minus_offset and _shift(config) != 0
+        changed = rule.transpose or rule.leading_axis or shifted
+        if format not in formats or changed or len(source.shape(name)) != 2:
+            for part, array in _ours(rule, source.read(name, np.float32), config):
+                yield part, Stored("F32", array.reshape(-1).view(np.uint8), array.shape, None)
+            continue
+        data, order = source.stored(name), None
+        rows, columns = source.shape(name)
+        if rule.interleaved:
+            turned = _turn(np.arange(rows, dtype=np.float64), _heads(rule, config), to_halves=True)
+            order = turned.astype(np.int32)
+        row_bytes, at = len(data) // rows, 0
+        for part in rule.parts:
+            count = _shapes(config)[part][0]
+            piece = data[at * row_bytes : (at + count) * row_bytes]
+            yield part, Stored(format, piece, (count, columns), order)
+            at += count
+
+
+def _chosen(
+    source: TensorSource,
+    rules: Sequence[Rule],
+    config: Config,
+    prefix: str,
+    ignored: Sequence[str],
+) -> list[tuple[Rule, str]]:
+    """Each rule and the tensor it speaks of, all names and shapes compared with the config."""
     concrete = expand(rules, config)
     names = set(source.names)
     chosen = [(rule, _find(rule, names, prefix)) for rule in concrete]
@@ -59,8 +106,7 @@ def read_weights(
             raise CheckpointError(
                 "mapping.shape", name=name, found=source.shape(name), wanted=wanted
             )
-    for rule, name in chosen:
-        yield from _ours(rule, source.read(name, dtype), config)
+    return chosen
 
 
 def write_weights(

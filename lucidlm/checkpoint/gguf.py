@@ -76,6 +76,11 @@ class GGUF(MappedTensors[TensorInfo]):
         row_bytes = values // info.type.block * info.type.size
         return info.file.data[info.start : info.stop].reshape(*rows, row_bytes)
 
+    def stored(self, name: str) -> Bytes:
+        """The bytes as they lie in the file, flat: a read-only view of it."""
+        info = self._info(name)
+        return info.file.data[info.start : info.stop]
+
     def read(self, name: str, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """The values as a contiguous array of the caller's own in the float type `dtype`; integers
         keep their type.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lucidlm.checkpoint.catalogue import catalogue, is_pulled
-from lucidlm.checkpoint.convert import read_weights
+from lucidlm.checkpoint.convert import read_weights, stored_weights
 from lucidlm.checkpoint.gguf import GGUF, open_gguf
 from lucidlm.checkpoint.hub import fetch_from_hub
 from lucidlm.checkpoint.safetensors import open_safetensors
@@ -25,6 +25,7 @@ from lucidlm.config import Config
 from lucidlm.errors import CheckpointError, UnknownName
 from lucidlm.families import by_architecture, by_model_type, presets
 from lucidlm.families.family import Family, Rule
+from lucidlm.stored import Stored
 
 MOST_JSON = 64 << 20  # bytes; a config.json is a few kilobytes
 
@@ -56,6 +57,18 @@ class Checkpoint:
                 prefix=self.family.prefix,
                 ignored=self.ignored,
                 dtype=dtype,
+            )
+
+    def stored(self, formats: Collection[str]) -> Iterator[tuple[str, Stored]]:
+        """Every parameter's address and what the file holds of it, in one of `formats` or F32."""
+        with self.open() as source:
+            yield from stored_weights(
+                source,
+                self.rules,
+                self.config,
+                prefix=self.family.prefix,
+                ignored=self.ignored,
+                formats=formats,
             )
 
     def open(self) -> TensorSource:

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lucidlm.checkpoint.tensors import (
     PLAIN,
+    Bytes,
     MappedFile,
     MappedTensors,
     count_elements,
@@ -52,6 +53,11 @@ class Safetensors(MappedTensors[TensorInfo]):
     def dtype(self, name: str) -> str:
         """The storage type: "F32", "BF16", ..."""
         return self._info(name).dtype
+
+    def stored(self, name: str) -> Bytes:
+        """The bytes as they lie in the file, flat: a read-only view of it."""
+        info = self._info(name)
+        return info.file.data[info.start : info.stop]
 
     def read(self, name: str, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """The values as a contiguous array of the caller's own in the float type `dtype`; integers

@@ -67,6 +67,10 @@ class TensorSource(Protocol):
         """
         ...
 
+    def stored(self, name: str) -> Bytes:
+        """The bytes as they lie in the file, flat: a read-only view of it."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...

@@ -176,7 +176,31 @@ class _Watch:
         if self.edits and key in self.edits:  # this is run at every site of every pass
             for edit in self.edits[key]:
                 value = edit.apply(value, *self._place(path))
-        address = self.keep.get(key)
+        return self.seen(path, name, value)
+
+    # For an engine that wants to know beforehand, and lets values be changed row by row:
+
+    @property
+    def looks_at(self) -> frozenset[tuple[str, str]] | None:
+        """The sites that are to be shown; None for all of them."""
+        return None if self.outer is not None else frozenset(self.keep)
+
+    @property
+    def changes(self) -> frozenset[tuple[str, str]]:
+        """The sites that `change` is to be asked about."""
+        return frozenset(self.edits)
+
+    def change(
+        self, path: str, name: str, value: Any, starts: Sequence[int], counts: Sequence[int]
+    ) -> Any:
+        """`value` of rows that read `counts` new positions from `starts` on, as it is edited."""
+        for edit in self.edits[path, name]:
+            value = edit.apply(value, starts, counts)
+        return value
+
+    def seen(self, path: str, name: str, value: Any) -> Any:
+        """Keep a value that is edited already."""
+        address = self.keep.get((path, name))
         if address is not None:
             self.kept[address] = value
         return value if self.outer is None else self.outer(path, name, value)

@@ -61,15 +61,8 @@ class Replay:
             if not edit.site.address.endswith("residual_in"):
                 own.setdefault(edit.site.address, []).append(edit)
 
-        def keep(path: str, name: str, value: Any) -> Any:
-            address = f"{path}.{name}"
-            for edit in own.get(address, ()):
-                value = edit.apply(value)
-            values[address] = arrange(self.sites[address], to_array(value)[0])
-            return value
-
         inputs = self._inputs(part)
-        ctx = ForwardContext(tracer=keep, memory=self._memory(part))
+        ctx = ForwardContext(tracer=_Again(self.sites, own, values), memory=self._memory(part))
         self.engine.replay(part, np.array(inputs)[None], ctx)
         self._compare(part, values)
         return values
@@ -104,3 +97,38 @@ class Replay:
         again, seen = wide(values[f"{part}.residual_out"]), wide(self.read(at))
         scale, gap = np.abs(seen).max(-1), np.abs(again - seen).max(-1)
         self.drift[part] = float((gap / np.where(scale > 0, scale, 1.0)).max())
+
+
+class _Again:
+    """The tracer of a part that runs again: edits its values and keeps them."""
+
+    looks_at: frozenset[tuple[str, str]] | None = None  # at everything
+
+    def __init__(
+        self,
+        sites: Mapping[str, Site],
+        edits: Mapping[str, Sequence[BoundEdit]],
+        values: dict[str, Array],
+    ) -> None:
+        self.sites, self.edits, self.values = sites, edits, values
+        pairs = (address.rpartition(".") for address in edits)
+        self.changes = frozenset((path, name) for path, _, name in pairs)
+
+    def __call__(self, path: str, name: str, value: Any) -> Any:
+        for edit in self.edits.get(f"{path}.{name}", ()):
+            value = edit.apply(value)
+        return self.seen(path, name, value)
+
+    def change(
+        self, path: str, name: str, value: Any, starts: Sequence[int], counts: Sequence[int]
+    ) -> Any:
+        """`value` of some rows, edited: for an engine that lets values be changed row by row."""
+        for edit in self.edits[f"{path}.{name}"]:
+            value = edit.apply(value, starts, counts)
+        return value
+
+    def seen(self, path: str, name: str, value: Any) -> Any:
+        """Keep a value that is edited already."""
+        address = f"{path}.{name}"
+        self.values[address] = arrange(self.sites[address], to_array(value)[0])
+        return value

@@ -1,0 +1,1 @@
+"""The same model faster: engines that know nothing of how they are asked."""

@@ -1,0 +1,86 @@
+// A weight matrix (rows, columns) as the kernels read it: in tiles of sixteen rows side by side, so
+// that one vector holds the same column, or a few columns, of sixteen rows, and a product with a
+// vector needs no sum across lanes.
+//
+// Columns are filled up with zeros to whole groups of 32, rows to whole tiles.
+//
+//   F32    tile[column][row]
+//   F16    tile[column][row]
+//   BF16   tile[column / 2][row][column % 2]         as a dot product of pairs wants them
+//   ints   tile[column / 4][row][column % 4]         as a dot product of four bytes wants them
+//
+// A matrix of ints is w = scale * (q - zero) + least, with one scale (and one least) for each row
+// and group of 16 or 32 columns. q has 4 to 8 bits and is never negative. Four bits share bytes:
+// of 64 bytes the low halves are columns 8j to 8j + 3, the high halves 8j + 4 to 8j + 7. A fifth and a
+// sixth bit stand apart, 64 to a word, in the order of the bytes that they belong to.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace lucid {
+
+constexpr int TILE = 16;   // rows
+constexpr int GROUP = 32;  // columns that share an activation's scale
+
+enum class Format { F32, F16, BF16, INTS };
+
+// Memory that begins at a multiple of 64 bytes
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(std::size_t bytes);
+
+    template <class T = std::uint8_t>
+    T* as() { return reinterpret_cast<T*>(memory_.get()); }
+    template <class T = std::uint8_t>
+    const T* as() const { return reinterpret_cast<const T*>(memory_.get()); }
+
+    std::size_t size() const { return size_; }
+
+  private:
+    struct Free {
+        void operator()(std::uint8_t* memory) const;
+    };
+    std::unique_ptr<std::uint8_t, Free> memory_;
+    std::size_t size_ = 0;
+};
+
+struct Matrix {
+    Format format = Format::F32;
+    int rows = 0, columns = 0;
+    int tiles = 0, groups = 0;  // of sixteen rows; of 32 columns
+
+    // of INTS
+    int bits = 8;         // 4, 5, 6 or 8
+    int per_scale = 32;   // columns: 16 or 32
+    int zero = 0;
+    bool has_least = false;
+
+    Buffer values;  // by tile
+    Buffer high;    // by tile: the bits beyond four
+    Buffer scales;  // by tile and group: sixteen float16, or float32 where `wide`
+    Buffer least;   // the same
+    bool wide = false;
+
+    int padded() const { return groups * GROUP; }
+    std::size_t tile_bytes() const;       // of `values`
+    std::size_t tile_high_bytes() const;  // of `high`
+    std::size_t bytes() const { return values.size() + high.size() + scales.size() + least.size(); }
+};
+
+// Vectors that a matrix is multiplied with, in the form its format wants: rows of `width` columns,
+// filled up with zeros.
+struct Activations {
+    int rows = 0, width = 0;
+    const float* floats = nullptr;            // F32, F16
+    const std::uint16_t* bfloats = nullptr;   // BF16, where the processor has dot products of them
+    const std::int8_t* ints = nullptr;        // INTS: x = scale * int
+    const float* scales = nullptr;            // by row and group of 32
+    const std::int32_t* sums = nullptr;       // of the ints, by row and 16 columns
+};
+
+}  // namespace lucid

@@ -1,0 +1,268 @@
+#include "pack.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace lucid {
+namespace {
+
+constexpr Source SOURCES[] = {
+    {"F32", Format::F32, Blocks::PLAIN, 1, 4, 0, 0, 0, false, false},
+    {"F16", Format::F16, Blocks::PLAIN, 1, 2, 0, 0, 0, false, false},
+    {"BF16", Format::BF16, Blocks::PLAIN, 1, 2, 0, 0, 0, false, false},
+    {"Q4_0", Format::INTS, Blocks::Q4, 32, 18, 4, 32, 8, false, false},
+    {"Q4_1", Format::INTS, Blocks::Q4, 32, 20, 4, 32, 0, true, false},
+    {"Q5_0", Format::INTS, Blocks::Q5, 32, 22, 5, 32, 16, false, false},
+    {"Q5_1", Format::INTS, Blocks::Q5, 32, 24, 5, 32, 0, true, false},
+    {"Q8_0", Format::INTS, Blocks::Q8, 32, 34, 8, 32, 128, false, false},
+    {"Q4_K", Format::INTS, Blocks::Q45_K, 256, 144, 4, 32, 0, true, true},
+    {"Q5_K", Format::INTS, Blocks::Q45_K, 256, 176, 5, 32, 0, true, true},
+    {"Q6_K", Format::INTS, Blocks::Q6_K, 256, 210, 6, 16, 32, false, true},
+};
+
+std::uint16_t u16(const std::uint8_t* from) {
+    return std::uint16_t(from[0] | from[1] << 8);
+}
+
+float half(std::uint16_t bits) {
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                 : exponent     ? std::ldexp(float(1024 + fraction), exponent - 25)
+                                : std::ldexp(float(fraction), -24);
+    return bits & 0x8000 ? -size : size;
+}
+
+// One block's unsigned ints, and the scale and least of each of its groups
+struct Unpacked {
+    std::uint8_t q[256];
+    std::uint16_t scale[16], least[16];    // float16
+    float wide_scale[16], wide_least[16];  // where the format has no float16 of its own
+};
+
+// 5-bit ints: four bits and, in `high`, the fifth
+void fives(const std::uint8_t* nibbles, std::uint32_t high, std::uint8_t* q) {
+    for (int j = 0; j < 16; ++j) {
+        q[j] = std::uint8_t((nibbles[j] & 15) | (high >> j & 1) << 4);
+        q[j + 16] = std::uint8_t(nibbles[j] >> 4 | (high >> (j + 16) & 1) << 4);
+    }
+}
+
+std::uint32_t u32(const std::uint8_t* from) {
+    return u16(from) | std::uint32_t(u16(from + 2)) << 16;
+}
+
+// Eight 6-bit scales and eight 6-bit minima in twelve bytes
+void scales_of_k(const std::uint8_t* packed, float scale, float least, Unpacked& out) {
+    for (int j = 0; j < 8; ++j) {
+        int s, m;
+        if (j < 4) {
+            s = packed[j] & 63;
+            m = packed[j + 4] & 63;
+        } else {
+            s = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
+            m = packed[j + 4] >> 4 | (packed[j] >> 6) << 4;
+        }
+        out.wide_scale[j] = scale * float(s);
+        out.wide_least[j] = -(least * float(m));
+    }
+}
+
+void unpack(const Source& from, const std::uint8_t* b, Unpacked& out) {
+    if (from.blocks == Blocks::Q8) {
+        out.scale[0] = u16(b);
+        for (int j = 0; j < 32; ++j) out.q[j] = std::uint8_t(b[2 + j] ^ 128);  // + 128
+    } else if (from.blocks == Blocks::Q4 || from.blocks == Blocks::Q5) {
+        out.scale[0] = u16(b);
+        if (from.least) out.least[0] = u16(b + 2);
+        const std::uint8_t* rest = b + (from.least ? 4 : 2);
+        from.blocks == Blocks::Q4 ? fives(rest, 0, out.q) : fives(rest + 4, u32(rest), out.q);
+    } else if (from.blocks == Blocks::Q45_K) {
+        const bool five = from.bits == 5;
+        scales_of_k(b + 4, half(u16(b)), half(u16(b + 2)), out);
+        const std::uint8_t *high = b + 16, *nibbles = five ? b + 48 : b + 16;
+        for (int pair = 0; pair < 4; ++pair)
+            for (int j = 0; j < 32; ++j) {
+                std::uint8_t both = nibbles[pair * 32 + j];
+                int first = five ? high[j] >> (2 * pair) & 1 : 0;
+                int second = five ? high[j] >> (2 * pair + 1) & 1 : 0;
+                out.q[pair * 64 + j] = std::uint8_t((both & 15) | first << 4);
+                out.q[pair * 64 + 32 + j] = std::uint8_t(both >> 4 | second << 4);
+            }
+    } else {  // Q6_K
+        const std::uint8_t *low = b, *high = b + 128, *scales = b + 192;
+        float scale = half(u16(b + 208));
+        for (int part = 0; part < 2; ++part)
+            for (int j = 0; j < 32; ++j) {
+                std::uint8_t h = high[part * 32 + j];
+                const std::uint8_t* l = low + part * 64;
+                std::uint8_t* q = out.q + part * 128;
+                q[j] = std::uint8_t((l[j] & 15) | (h & 3) << 4);
+                q[j + 32] = std::uint8_t((l[j + 32] & 15) | (h >> 2 & 3) << 4);
+                q[j + 64] = std::uint8_t(l[j] >> 4 | (h >> 4 & 3) << 4);
+                q[j + 96] = std::uint8_t(l[j + 32] >> 4 | (h >> 6 & 3) << 4);
+            }
+        for (int j = 0; j < 16; ++j) out.wide_scale[j] = scale * float(std::int8_t(scales[j]));
+    }
+}
+
+// Where the int of (row in tile, column) stands: which byte of the tile, which half of it
+struct Place {
+    std::size_t byte;
+    bool upper;
+};
+
+Place place(const Matrix& m, int lane, int column) {
+    int eight = column / 8, rest = column % 8;
+    std::size_t within = std::size_t(lane * 4 + rest % 4);
+    if (m.bits == 8) return {std::size_t(eight) * 128 + (rest / 4) * 64 + within, false};
+    return {std::size_t(eight) * 64 + within, rest >= 4};
+}
+
+// Which word of the tile's higher bits, for bit `bit` (0: the fifth, 1: the sixth)
+std::size_t word(const Matrix& m, int column, int bit) {
+    return std::size_t(column / 8) * 2 * (m.bits - 4) + bit * 2 + (column % 8) / 4;
+}
+
+int get_int(const Matrix& m, int row, int column) {
+    std::size_t tile = std::size_t(row / TILE);
+    Place at = place(m, row % TILE, column);
+    std::uint8_t byte = m.values.as()[tile * m.tile_bytes() + at.byte];
+    if (m.bits == 8) return byte;
+    int q = at.upper ? byte >> 4 : byte & 15;
+    for (int bit = 0; bit < m.bits - 4; ++bit) {
+        auto* words = m.high.as<std::uint64_t>() + tile * m.tile_high_bytes() / 8;
+        q |= int(words[word(m, column, bit)] >> (row % TILE * 4 + column % 4) & 1) << (4 + bit);
+    }
+    return q;
+}
+
+// Where the scale of (row, group) stands; a group has per_scale columns
+std::size_t scale_at(const Matrix& m, int row, int group) {
+    std::size_t groups = std::size_t(m.padded() / m.per_scale);
+    return (std::size_t(row / TILE) * groups + group) * TILE + row % TILE;
+}
+
+std::uint32_t word32(const std::uint8_t* from) {
+    std::uint32_t found;
+    std::memcpy(&found, from, 4);
+    return found;
+}
+
+// Bit `bit` of each of four bytes, as four bits
+std::uint64_t bits_of(std::uint32_t four, int bit) {
+    return (four >> bit & 0x01010101u) * 0x01020408u >> 24 & 15;
+}
+
+// Eight columns of one row of a tile
+void put_eight(Matrix& m, std::size_t tile, int lane, int column, const std::uint8_t* q) {
+    std::uint8_t* values = m.values.as() + tile * m.tile_bytes();
+    const std::uint32_t a = word32(q), b = word32(q + 4);
+    if (m.bits == 8) {
+        std::memcpy(values + column * 16 + lane * 4, &a, 4);
+        std::memcpy(values + column * 16 + 64 + lane * 4, &b, 4);
+        return;
+    }
+    const std::uint32_t both = (a & 0x0f0f0f0fu) | (b & 0x0f0f0f0fu) << 4;
+    std::memcpy(values + column * 8 + lane * 4, &both, 4);
+    auto* words = m.high.as<std::uint64_t>() + tile * m.tile_high_bytes() / 8;
+    for (int bit = 0; bit < m.bits - 4; ++bit) {
+        words[word(m, column, bit)] |= bits_of(a, 4 + bit) << (lane * 4);
+        words[word(m, column + 4, bit)] |= bits_of(b, 4 + bit) << (lane * 4);
+    }
+}
+
+void pack_ints(Matrix& m, const Source& from, const std::uint8_t* data, int row) {
+    Unpacked found;
+    const std::size_t tile = std::size_t(row / TILE);
+    const int groups = from.columns / from.per_scale;
+    for (int block = 0; block * from.columns < m.columns; ++block) {
+        unpack(from, data + std::size_t(block) * from.bytes, found);
+        for (int at = 0; at < from.columns; at += 8)
+            put_eight(m, tile, row % TILE, block * from.columns + at, found.q + at);
+        for (int group = 0; group < groups; ++group) {
+            std::size_t at = scale_at(m, row, block * groups + group);
+            if (m.wide) {
+                m.scales.as<float>()[at] = found.wide_scale[group];
+                if (m.has_least) m.least.as<float>()[at] = found.wide_least[group];
+            } else {
+                m.scales.as<std::uint16_t>()[at] = found.scale[group];
+                if (m.has_least) m.least.as<std::uint16_t>()[at] = found.least[group];
+            }
+        }
+    }
+}
+
+void pack_floats(Matrix& m, const std::uint8_t* data, int row) {
+    std::size_t tile = std::size_t(row / TILE) * m.padded() * TILE, lane = std::size_t(row % TILE);
+    for (int column = 0; column < m.columns; ++column) {
+        if (m.format == Format::F32) {
+            std::memcpy(m.values.as<float>() + tile + column * TILE + lane, data + column * 4, 4);
+        } else {
+            std::size_t at = m.format == Format::F16
+                                 ? std::size_t(column) * TILE + lane
+                                 : std::size_t(column / 2) * 2 * TILE + lane * 2 + column % 2;
+            m.values.as<std::uint16_t>()[tile + at] = u16(data + column * 2);
+        }
+    }
+}
+
+}  // namespace
+
+const Source* source(std::string_view name) {
+    auto* found = std::find_if(std::begin(SOURCES), std::end(SOURCES),
+                               [name](const Source& one) { return one.name == name; });
+    return found == std::end(SOURCES) ? nullptr : found;
+}
+
+Matrix pack(const Source& from, const std::uint8_t* data, int rows, int columns, const std::int32_t* order) {
+    Matrix m;
+    m.format = from.format;
+    m.rows = rows;
+    m.columns = columns;
+    m.tiles = (rows + 2 * TILE - 1) / (2 * TILE) * 2;  // the kernels take two at once
+    m.groups = (columns + GROUP - 1) / GROUP;
+    m.bits = from.bits;
+    m.per_scale = from.per_scale;
+    m.zero = from.zero;
+    m.has_least = from.least;
+    m.wide = from.wide;
+    m.values = Buffer(m.tile_bytes() * m.tiles);
+    if (m.format == Format::INTS) {
+        std::size_t scales = std::size_t(m.padded() / m.per_scale) * m.tiles * TILE * (m.wide ? 4 : 2);
+        m.high = Buffer(m.tile_high_bytes() * m.tiles);
+        m.scales = Buffer(scales);
+        m.least = Buffer(m.has_least ? scales : 0);
+    }
+    const std::size_t row_bytes = std::size_t(columns) / from.columns * from.bytes;
+    for (int row = 0; row < rows; ++row) {
+        const std::uint8_t* at = data + row_bytes * std::size_t(order ? order[row] : row);
+        m.format == Format::INTS ? pack_ints(m, from, at, row) : pack_floats(m, at, row);
+    }
+    return m;
+}
+
+void unpack_row(const Matrix& m, int row, float* out) {
+    std::size_t tile = std::size_t(row / TILE) * m.padded() * TILE, lane = std::size_t(row % TILE);
+    for (int column = 0; column < m.columns; ++column) {
+        switch (m.format) {
+            case Format::F32: out[column] = m.values.as<float>()[tile + column * TILE + lane]; break;
+            case Format::F16: out[column] = half(m.values.as<std::uint16_t>()[tile + column * TILE + lane]); break;
+            case Format::BF16: {
+                std::size_t at = tile + std::size_t(column / 2) * 2 * TILE + lane * 2 + column % 2;
+                out[column] = std::bit_cast<float>(std::uint32_t(m.values.as<std::uint16_t>()[at]) << 16);
+                break;
+            }
+            case Format::INTS: {
+                std::size_t at = scale_at(m, row, column / m.per_scale);
+                float scale = m.wide ? m.scales.as<float>()[at] : half(m.scales.as<std::uint16_t>()[at]);
+                out[column] = scale * float(get_int(m, row, column) - m.zero);
+                if (m.has_least)
+                    out[column] += m.wide ? m.least.as<float>()[at] : half(m.least.as<std::uint16_t>()[at]);
+            }
+        }
+    }
+}
+
+}  // namespace lucid
