@@ -310,8 +310,8 @@ def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = Non
     """The model called `name`: a pulled one, a folder, a .gguf or .safetensors file, an .ngram
     file, or a Hugging Face id.
 
-    `engine` None is PyTorch; without it "native", and where that was not built either, for a small
-    model, "reference": float64 NumPy. "native" computes on the processor's own instructions with
+    `engine` None is PyTorch; without it, for a small model, "reference" (float64 NumPy), else
+    "native". The last computes on the processor's own instructions with
     the weights as the file has them, in blocks or wide; `dtype` changes neither of these two.
 
     Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
@@ -343,8 +343,10 @@ def build_engine(
 
     if engine is None and find_spec("torch") is None:
         is_small = count(checkpoint.config).parameters <= REFERENCE_PARAMETERS
-        without: EngineName = "reference" if is_small else "torch"  # which says what to install
-        engine = without if native.missing() else "native"
+        if is_small:
+            engine = "reference"
+        elif not native.missing():
+            engine = "native"
     if engine == "native":
         if native.missing():
             raise GenerationError("api.no_native")

@@ -38,19 +38,20 @@ SURFACE = {
         "--stop",
         "--beams",
         "--dtype",
+        "--engine",
         "--json",
     }
     | {"--frequency-penalty", "--presence-penalty", "--logit-bias"},
-    "chat": SAMPLING | {"--model", "--system", "--max-new-tokens", "--dtype", "--json"},
-    "translate": {"--model", "--max-new-tokens", "--beams", "--dtype", "--json"},
-    "fill": {"--model", "--top", "--dtype", "--json"},
+    "chat": SAMPLING | {"--model", "--system", "--max-new-tokens", "--dtype", "--engine", "--json"},
+    "translate": {"--model", "--max-new-tokens", "--beams", "--dtype", "--engine", "--json"},
+    "fill": {"--model", "--top", "--dtype", "--engine", "--json"},
     "tokenize": {"--model", "--kind", "--compare", "--json"},
     "analogy": {"--vectors", "--top", "--json"},
     "count": {"--here", "--json"},
     "models": {"--presets", "--json"},
     "pull": {"--accept-license", "--json"},
     "export": {"--dtype", "--json"},
-    "score": {"--model", "--dtype", "--json"},
+    "score": {"--model", "--dtype", "--engine", "--json"},
     "train": {"--out", "--set", "--resume", "--processes", "--dry-run", "--json"},
     "trace": {
         "--model",
@@ -62,12 +63,22 @@ SURFACE = {
         "--save",
         "--explain",
     }
-    | {"--html", "--temperature", "--top-k", "--top-p", "--seed", "--dtype", "--json"},
+    | {"--html", "--temperature", "--top-k", "--top-p", "--seed", "--dtype", "--engine", "--json"},
     "sites": {"--json"},
-    "explain": {"--model", "--max-new-tokens", "--depth", "--numpy", "--edit", "--dtype", "--json"}
+    "explain": {
+        "--model",
+        "--max-new-tokens",
+        "--depth",
+        "--numpy",
+        "--edit",
+        "--dtype",
+        "--engine",
+        "--json",
+    }
     | {"--temperature", "--top-k", "--top-p", "--seed"},
-    "verify": {"--model", "--max-new-tokens", "--edit", "--dtype", "--json"},
+    "verify": {"--model", "--max-new-tokens", "--edit", "--dtype", "--engine", "--json"},
     "lesson": {"--code", "--run", "--json"},
+    "doctor": {"--json"},
     "check": {"--signatures", "--json"},
 }
 

@@ -35,6 +35,7 @@ def chat(
     repetition_penalty: o.Repetition = None,
     seed: o.Seed = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Talk with a model."""
@@ -48,7 +49,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     conversation = Conversation(session, loaded, settings, system)
     if sys.stdin.isatty() and not as_json:
         session.note(session.say("cli.chat_hello", name=loaded.name))

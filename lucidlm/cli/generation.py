@@ -46,6 +46,7 @@ def run(
     seed: o.Seed = None,
     beams: o.Beams = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Continue a prompt, word by word."""
@@ -66,7 +67,7 @@ def run(
     )
     if steps and (beams or 1) > 1:
         raise LucidError("cli.steps_beams")
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     if steps:
         show_steps(session, loaded, prompt, settings, layers, as_json)
     elif as_json:
@@ -85,12 +86,13 @@ def translate(
     max_new_tokens: o.MaxNewTokens = None,
     beams: o.Beams = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Translate with an encoder-decoder model, by beam search where its checkpoint asks for it."""
     session: Session = ctx.obj
     settings = o.chosen(max_new_tokens=max_new_tokens, beams=beams)
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     with session.busy(session.say("cli.searching")):
         completion = loaded.translate(text, alternatives=ALTERNATIVES if as_json else 0, **settings)
     if as_json:
@@ -105,11 +107,12 @@ def fill(
     model: o.Model = o.FILLER,
     top: Annotated[int, typer.Option("--top", metavar="N", help="cli.option_top")] = 5,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """The likeliest words for each [MASK]."""
     session: Session = ctx.obj
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     blanks = loaded.fill(text, top=top)
     if as_json:
         found = [

@@ -73,6 +73,7 @@ def trace(
     top_p: o.TopP = None,
     seed: o.Seed = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Run a prompt and show what happened."""
@@ -83,7 +84,7 @@ def trace(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     edits = parse_edits(edit)
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     found = loaded.trace(
         prompt,
         keep=keep or (),
@@ -164,6 +165,7 @@ def explain(
     top_p: o.TopP = None,
     seed: o.Seed = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Say where one number came from."""
@@ -174,7 +176,7 @@ def explain(
     settings = o.chosen(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     found = loaded.trace(prompt, edits=edits, **settings)
     explanation = found.explain(address, depth)
     if numpy is not None:
@@ -208,12 +210,13 @@ def verify(
     max_new_tokens: VerifiedTokens = None,
     edit: Edits = None,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """Compute every number of a run again, in float64."""
     session: Session = ctx.obj
     edits = parse_edits(edit)
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     settings = o.chosen(max_new_tokens=max_new_tokens) | {"edits": edits}
     if loaded.kind != "encoder":
         settings.setdefault("max_new_tokens", VERIFIED)

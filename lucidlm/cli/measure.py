@@ -52,12 +52,13 @@ def score(
     file: Annotated[str, typer.Argument(metavar="FILE", help="cli.argument_file")],
     model: o.Model = o.WRITER,
     dtype: o.Dtype = "float32",
+    engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
     """How well a model predicts the text in a file."""
     session: Session = ctx.obj
     text = read_text(file)
-    loaded = o.open_model(model, dtype, session)
+    loaded = o.open_model(model, dtype, engine, session)
     begun = time.perf_counter()
     with _progress(session, session.say("cli.scoring")) as progress:
         scored = loaded.score(text, progress=progress)

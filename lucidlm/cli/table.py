@@ -126,6 +126,7 @@ COMMANDS = {
             "lucidlm lesson attention-by-hand --code > attention.py",
         ),
     ),
+    "doctor": Entry(module="doctor", examples=("lucidlm doctor",)),
     "check": Entry(
         module="check",
         examples=(

@@ -43,6 +43,7 @@ struct Attention {
     float scale = 1.0f;
     int window = 0;                  // positions that are seen, its own among them; 0: all
     std::vector<float> frequencies;  // radians a position, by pair of dimensions; empty: no rotation
+    int rotation = -1;               // which of the pass's tables they are in
 };
 
 struct Layer {
@@ -95,7 +96,7 @@ class Model {
     Model(Dimensions dimensions, const Kernels& kernels, int threads);
     ~Model();
 
-    std::optional<Stack> encoder, decoder;
+    std::optional<Stack> encoder, decoder;  // the passes point into them
     std::optional<Head> head;
     std::shared_ptr<const Matrix> table;
 

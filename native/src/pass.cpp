@@ -38,10 +38,27 @@ Activations Rows::activations(int rows) const {
             sums.as<std::int32_t>()};
 }
 
-Pass::Pass(Model& model, const Stack& stack)
+void Pass::Rotation::make_room(int positions) {
+    const std::size_t pairs = frequencies.size();
+    for (std::size_t position = cosine.size() / pairs; position < std::size_t(positions); ++position)
+        for (float frequency : frequencies) {
+            const float angle = float(position) * frequency;
+            cosine.push_back(std::cos(angle));
+            sine.push_back(std::sin(angle));
+        }
+}
+
+Pass::Pass(Model& model, Stack& stack)
     : model_(model), k_(model.kernels_), pool_(model.pool_), stack_(stack), own_(std::size_t(pool_.threads())) {
     int heads = 1, kv = 1, hidden = 1, count = 1;  // heads and kv: numbers of a row
-    for (const Layer& layer : stack.layers) {
+    for (Layer& layer : stack.layers) {
+        const std::vector<float>& turns = layer.attention.frequencies;
+        if (!turns.empty()) {
+            auto known = std::find_if(rotations_.begin(), rotations_.end(),
+                                      [&](const Rotation& one) { return one.frequencies == turns; });
+            layer.attention.rotation = int(known - rotations_.begin());
+            if (known == rotations_.end()) rotations_.push_back({turns, {}, {}});
+        }
         for (const Attention* a : {&layer.attention, &layer.cross}) {
             heads = std::max(heads, a->heads * a->head_dim);
             kv = std::max(kv, a->kv_heads * a->head_dim);
@@ -79,6 +96,7 @@ void Pass::begin(std::span<Sequence* const> sequences, std::span<const Token> to
         longest = std::max({longest, end, sequences_[std::size_t(token.sequence)]->memory_length});
     }
     room_ = lanes(longest);
+    for (Rotation& rotation : rotations_) rotation.make_room(longest);
     for (Own& own : own_)
         if (int(own.scores.size()) < QUERIES * room_) own.scores.resize(std::size_t(QUERIES) * room_ * 3 / 2);
 }
@@ -293,22 +311,18 @@ void Pass::after(int thread, const AddNorm& around, Rows& inner, const Linear& l
 // Norms and rotation of heads; and keys and values into the pages
 void Pass::turn(int thread, const Attention& a, const Place& place) {
     auto site = [&](int local) { return Watch::of_layer(place.layer, place.query + local - QUERY); };
-    const int pairs = int(a.frequencies.size()), queries = a.heads * a.head_dim, keys = a.kv_heads * a.head_dim;
-    std::vector<float> cosine(a.frequencies.size()), sine(a.frequencies.size());
+    const int queries = a.heads * a.head_dim, keys = a.kv_heads * a.head_dim;
+    const Rotation* rotation = a.rotation < 0 ? nullptr : &rotations_[std::size_t(a.rotation)];
     Share mine = share(thread);
     for (int at = mine.begin; at < mine.end; ++at) {
         const Token& token = tokens_[std::size_t(at)];
-        for (std::size_t i = 0; i < cosine.size(); ++i) {
-            float angle = float(token.position) * a.frequencies[i];
-            cosine[i] = std::cos(angle);
-            sine[i] = std::sin(angle);
-        }
+        const std::size_t turned = std::size_t(token.position) * a.frequencies.size();
         auto heads = [&](float* x, int count, const Norm& how, int norm_site, int rotated) {
             if (how) norm(how, x, a.head_dim, count, x, site(norm_site), at, thread);
-            if (!pairs) return;
+            if (!rotation) return;
             for (int head = 0; head < count; ++head) {
                 float* one = x + head * a.head_dim;
-                k_.rotate(one, cosine.data(), sine.data(), a.head_dim, one);
+                k_.rotate(one, &rotation->cosine[turned], &rotation->sine[turned], a.head_dim, one);
             }
             show(site(rotated), at, x, count * a.head_dim);
         };
@@ -584,7 +598,13 @@ void Pass::head(int thread, int rows, float* logits) {
     Share tiles(head.table->tiles, thread, pool_.threads(), 2);
     const int first = tiles.begin * TILE, count = (tiles.end - tiles.begin) * TILE;
     const int real = std::min(count, vocab - first);
-    if (real > 0) {  // whole tiles would run over the end of a row
+    if (real == count) {
+        k_.product(*head.table, tiles.begin, tiles.end, last_.activations(rows), logits, vocab);
+        for (int row = 0; row < rows && !head.bias.empty(); ++row) {
+            float* to = logits + std::size_t(row) * std::size_t(vocab) + first;
+            for (int at = 0; at < real; ++at) to[at] += head.bias[std::size_t(first + at)];
+        }
+    } else if (real > 0) {  // whole tiles would run over the end of a row
         std::vector<float>& into = own_[std::size_t(thread)].logits;
         into.resize(std::size_t(rows) * std::size_t(count));
         k_.product(*head.table, tiles.begin, tiles.end, last_.activations(rows), into.data() - first, count);

@@ -39,7 +39,7 @@ struct Rows {
 
 class Pass {
   public:
-    Pass(Model& model, const Stack& stack);
+    Pass(Model& model, Stack& stack);
 
     const Layout& layout() const { return layout_; }
     const Layout& memory_layout() const { return memory_layout_; }
@@ -66,6 +66,12 @@ class Pass {
         std::vector<float> row, scores, logits, mixed;
         std::vector<float> means, scales;
         std::vector<const float*> keys, values;  // pages
+    };
+    // Cosine and sine of what each pair of dimensions has turned by, by position
+    struct Rotation {
+        std::vector<float> frequencies, cosine, sine;
+
+        void make_room(int positions);
     };
     // A sublayer, for the eyes of those who watch
     struct Place {
@@ -120,6 +126,7 @@ class Pass {
     std::vector<int> ends_;  // positions of each sequence, with the new ones
     Rows x_, normed_, part_, query_, key_, value_, mixed_, gate_, up_, last_, more_;
     std::vector<Own> own_;
+    std::vector<Rotation> rotations_;
 };
 
 }  // namespace lucid

@@ -106,12 +106,8 @@ inline void round_to_ints(const float* x, int width, std::int8_t* ints, float* s
             F32 value = (part ? b : a) * all(inverse);
             // 1.5 * 2^23 added and taken away rounds to the nearest whole number, ties to even
             I32 whole = __builtin_convertvector((value + all(12582912.0f)) - all(12582912.0f), I32);
-            std::int32_t total = 0;
-            for (int lane = 0; lane < LANES; ++lane) {
-                ints[group * GROUP + part * LANES + lane] = std::int8_t(whole[lane]);
-                total += whole[lane];
-            }
-            sums[group * 2 + part] = total;
+            store(ints + group * GROUP + part * LANES, __builtin_convertvector(whole, I8));
+            sums[group * 2 + part] = sum(whole);
         }
     }
 }

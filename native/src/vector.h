@@ -24,6 +24,7 @@ using I32 = std::int32_t __attribute__((vector_size(64)));
 using U32 = std::uint32_t __attribute__((vector_size(64)));
 using U8 = std::uint8_t __attribute__((vector_size(64)));
 using U16 = std::uint16_t __attribute__((vector_size(32)));
+using I8 = std::int8_t __attribute__((vector_size(16)));
 
 template <class V, class T>
 inline V load(const T* from) {
@@ -73,6 +74,14 @@ inline F32 maximum(F32 a, F32 b) {
 // The lanes added up as a tree: 8 pairs, 4, 2, 1.
 inline float sum(F32 x) {
     alignas(64) float lanes[LANES];
+    store(lanes, x);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    return lanes[0];
+}
+
+inline std::int32_t sum(I32 x) {
+    alignas(64) std::int32_t lanes[LANES];
     store(lanes, x);
     for (int width = LANES / 2; width; width /= 2)
         for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
