@@ -311,8 +311,8 @@ def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = Non
     file, or a Hugging Face id.
 
     `engine` None is PyTorch; without it, for a small model, "reference" (float64 NumPy), else
-    "native". The last computes on the processor's own instructions with
-    the weights as the file has them, in blocks or wide; `dtype` changes neither of these two.
+    "native", which computes on the processor's own instructions with the weights as the file has
+    them. `dtype` changes neither of these two.
 
     Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
     """

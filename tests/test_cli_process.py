@@ -126,8 +126,16 @@ def test_without_pytorch_a_small_model_runs_all_the_same(llama: str) -> None:
     assert done.stdout == run(*arguments).stdout
 
 
+def test_without_pytorch_a_large_model_runs_on_the_native_engine(llama: str) -> None:
+    pytest.importorskip("lucidlm.backends._native")
+    arguments = ["run", "The 猫", "--model", llama, "--max-new-tokens", "5", "--temperature", "0"]
+    done = run(*arguments, before=NO_TORCH + TOO_LARGE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run(*arguments).stdout
+
+
 def test_without_pytorch_the_extra_is_named(llama: str) -> None:
-    done = run("run", "x", "--model", llama, before=NO_TORCH + TOO_LARGE)
+    done = run("run", "x", "--model", llama, before=NO_TORCH + TOO_LARGE, LUCIDLM_NATIVE="0")
     assert done.returncode == 2 and "lucidlm[torch]" in done.stderr and done.stdout == ""
 
 

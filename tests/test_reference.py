@@ -385,6 +385,7 @@ def test_a_small_model_runs_without_pytorch(
     with pytest.raises(MissingExtra, match=r"lucidlm\[torch\]"):
         lucidlm.load(folder, engine="torch")
     monkeypatch.setattr("lucidlm.api.REFERENCE_PARAMETERS", 1000)
+    monkeypatch.setenv("LUCIDLM_NATIVE", "0")
     with pytest.raises(MissingExtra, match=r"lucidlm\[torch\]"):
         lucidlm.load(folder)
 

@@ -18,7 +18,8 @@ def doctor(ctx: typer.Context, as_json: o.Json = False) -> None:
     from lucidlm.hardware import here
 
     machine = here()
-    torch, native = _torch(), _native()
+    gpu = machine.largest_gpu
+    torch, native = _torch(gpu.name if gpu else "CPU"), _native()
     used = "torch" if torch else "native" if native else "reference"
     if as_json:
         engines = {"torch": torch, "native": native, "reference": {"dtype": "float64"}}
@@ -36,12 +37,10 @@ def doctor(ctx: typer.Context, as_json: o.Json = False) -> None:
         session.out.print(line, soft_wrap=True)
 
 
-def _torch() -> dict[str, Any] | None:
+def _torch(device: str) -> dict[str, Any] | None:
     """PyTorch's version and what it computes on; None where it is not installed."""
     if find_spec("torch") is None:
         return None
-    cuda = import_module("torch.cuda")
-    device = cuda.get_device_name() if cuda.is_available() else "CPU"
     return {"version": metadata.version("torch"), "device": device}
 
 

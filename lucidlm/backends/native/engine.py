@@ -72,9 +72,13 @@ class NativeEngine:
         self.config = config
         self.vocab_size, self.max_positions = config.vocab_size, config.max_positions
         self._module: Any = import_module("lucidlm.backends._native")
-        self._weights = _taken(weights, self._module)
+        formats: set[str] = set()
+        self._weights = _taken(weights, self._module, formats)
         spec = specification(config, self._weights)
         self._model = self._module.model(spec, threads or here().cores, instructions)
+        # whether what is multiplied with the weights is rounded to fit them first
+        exact = {"F32", "F16"} | (set() if self._model.rounds_to_bfloat16 else {"BF16"})
+        self.rounds = not formats <= exact
 
     @cached_property
     def sites(self) -> Sequence[str]:
@@ -271,14 +275,17 @@ class NativeEngine:
         return head_sites(self.config, self._module)
 
 
-def _taken(weights: Iterable[tuple[str, Stored]], module: Any) -> Weights:
-    """Matrices into the native module; vectors, and tables that are looked up alone, as arrays."""
+def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: set[str]) -> Weights:
+    """Matrices into the native module, their formats into `formats`; vectors, and tables that are
+    looked up alone, as arrays.
+    """
     matrices: dict[str, Any] = {}
     vectors: dict[str, NDArray[np.floating]] = {}
     for address, stored in weights:
         looked_up = address.rpartition("embedding.")[2] in ("positions.weight", "segments.weight")
         if len(stored.shape) == 2 and not looked_up and "position_bias" not in address:
             shape, order = stored.shape, stored.order
+            formats.add(stored.format)
             matrices[address] = module.matrix(stored.format, stored.data, *shape, order)
         else:
             vectors[address] = _floats(stored)
