@@ -13,7 +13,7 @@ PYTEST    := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-rest test-all pull-test fmt lint type docs families cli-docs sites-docs lessons-docs \
-        tokenizers data models parts
+        tokenizers data models parts sanitize
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -87,3 +87,7 @@ models: $(DEVELOP) ## train the models that ship, measure them, and put them int
 
 parts: $(DEVELOP) ## run again what the lesson `parts` tells of (a quarter of an hour)
 	$(BIN)/python scripts/make_parts.py
+
+sanitize: $(DEVELOP) ## run the native engine under the compiler's sanitizers
+	$(BIN)/python -m pip install --quiet nanobind cmake
+	$(BIN)/python scripts/sanitize.py

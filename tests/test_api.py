@@ -258,6 +258,16 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
         read_config("gpt3-175")
 
 
+@pytest.mark.parametrize("key", ["d_model", "hidden_size", "n_embd"])
+def test_a_width_of_nothing_is_refused(key: str) -> None:
+    """A scale by the root of it is no way round that."""
+    for family in families().values():
+        for hf in family.tiny.values():
+            if key in hf:
+                with pytest.raises(ConfigError):
+                    family.read(dict(hf) | {key: 0})
+
+
 @given(st.sampled_from(CASES), st.data())
 def test_no_config_breaks_the_reader(case: tuple[str, str], data: Any) -> None:
     """Whatever stands in a config.json, reading it gives a config or one clear sentence."""

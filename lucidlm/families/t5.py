@@ -71,7 +71,7 @@ def read(hf: HF) -> Config:
             mask="causal",
             cross=replace(attention, relative=None),
         ),
-        head=Head(tied=tied, scale=dim**-0.5 if tied else 1.0),
+        head=Head(tied=tied, scale=max(dim, 1) ** -0.5 if tied else 1.0),
     )
     keys.finish()
     return config

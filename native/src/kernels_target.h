@@ -13,35 +13,37 @@ namespace lucid::LUCID_TARGET {
 
 using Product = void (*)(const Matrix&, int, const Activations&, int, float*, int);
 
-constexpr int TILES = 2;                     // of W that are multiplied at once with
-constexpr int ROWS[] = {6, 4, 2, 1};         // so many rows of x: what fits into registers
+constexpr int TILES = 2;              // of W that are multiplied at once with
+constexpr int ROWS[] = {6, 4, 2, 1};  // so many rows of x: what fits into registers
 
-// One product for each number of rows at once
+// One product for each number of rows at once. A single row is multiplied with one tile after the
+// other: W is then read once, from end to end, as memory is fastest.
 struct Products {
     Product of[std::size(ROWS)];
+    Product single;
 };
 
-template <template <int> class Of>
+template <template <int, int> class Of>
 constexpr Products products() {
-    return {{Of<6>::run, Of<4>::run, Of<2>::run, Of<1>::run}};
+    return {{Of<6, TILES>::run, Of<4, TILES>::run, Of<2, TILES>::run, Of<1, TILES>::run}, Of<1, 1>::run};
 }
 
 template <class Weights>
 struct OfFloats {
-    template <int R>
+    template <int R, int T>
     struct Of {
-        static constexpr Product run = product_floats<Weights, R, TILES>;
+        static constexpr Product run = product_floats<Weights, R, T>;
     };
 };
-template <int R>
+template <int R, int T>
 struct OfBfloats {
-    static constexpr Product run = product_bfloats<R, TILES>;
+    static constexpr Product run = product_bfloats<R, T>;
 };
 template <int BITS, int PER_SCALE, bool LEAST, bool WIDE>
 struct OfInts {
-    template <int R>
+    template <int R, int T>
     struct Of {
-        static constexpr Product run = product_ints<BITS, PER_SCALE, LEAST, WIDE, R, TILES>;
+        static constexpr Product run = product_ints<BITS, PER_SCALE, LEAST, WIDE, R, T>;
     };
 };
 
@@ -76,6 +78,10 @@ inline const Products& products_of(const Matrix& m) {
 
 inline void product(const Matrix& m, int tile, int end, const Activations& x, float* y, int stride) {
     const Products& run = products_of(m);
+    if (x.rows == 1) {
+        for (; tile < end; ++tile) run.single(m, tile, x, 0, y + tile * TILE, stride);
+        return;
+    }
     for (; tile < end; tile += TILES) {
         int row = 0;
         for (std::size_t which = 0; which < std::size(ROWS); ++which)
