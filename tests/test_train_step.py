@@ -132,7 +132,7 @@ def test_orthogonal_is_the_quintic_of_singular_values(
     """The iterations act on singular values alone, which NumPy's decomposition shows."""
     given = np.random.default_rng(seed).standard_normal((count, rows, columns))
     left, values, right = np.linalg.svd(given, full_matrices=False)
-    values = values / np.sqrt((values**2).sum(-1, keepdims=True))
+    values = values / (np.sqrt((values**2).sum(-1, keepdims=True)) + 1e-7)
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
         values = a * values + b * values**3 + c * values**5
