@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +24,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else it warns when a test starts a process
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers asks its hub about local files too
 os.environ["LUCIDLM_LANG"] = "en"
+
+with warnings.catch_warnings(), suppress(ImportError):
+    # PyTorch's compiler imports it, and it asserts that nobody has imported distutils before
+    warnings.simplefilter("ignore")
+    import setuptools  # noqa: F401
 
 settings.register_profile("lucidlm", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("lucidlm")

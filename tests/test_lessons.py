@@ -169,8 +169,9 @@ def test_lessons_that_need_no_model_need_no_torch() -> None:
 
 @pytest.mark.checkpoint("smollm2-135m")
 def test_without_torch_a_beat_says_what_it_needs() -> None:
+    """And without the native engine, which runs everything too."""
     program = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import os, sys; sys.modules['torch'] = None; os.environ['LUCIDLM_NATIVE'] = '0'\n"
         "from lucidlm.lessons.telling import tell\n"
         "print(*(beat.needs for beat in tell('context', 'en').beats if beat.needs), sep='\\n')\n"
     )

@@ -31,9 +31,9 @@ found = {}
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-def noted(subject, fits=loop._fits):
+def noted(*given, fits=loop._fits):
     found["before"] = resident()
-    needs = fits(subject)
+    needs = fits(*given)
     found["needed"] = needs.needed
     return needs
 
