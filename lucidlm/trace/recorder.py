@@ -174,8 +174,7 @@ class _Watch:
     def __call__(self, path: str, name: str, value: Any) -> Any:
         key = (path, name)
         if self.edits and key in self.edits:  # this is run at every site of every pass
-            for edit in self.edits[key]:
-                value = edit.apply(value, *self._place(path))
+            value = self.change(path, name, value, *self._place(path))
         return self.seen(path, name, value)
 
     # For an engine that wants to know beforehand, and lets values be changed row by row:

@@ -115,14 +115,19 @@ class _Again:
         self.changes = frozenset((path, name) for path, _, name in pairs)
 
     def __call__(self, path: str, name: str, value: Any) -> Any:
-        for edit in self.edits.get(f"{path}.{name}", ()):
-            value = edit.apply(value)
+        if (path, name) in self.changes:
+            value = self.change(path, name, value)
         return self.seen(path, name, value)
 
     def change(
-        self, path: str, name: str, value: Any, starts: Sequence[int], counts: Sequence[int]
+        self,
+        path: str,
+        name: str,
+        value: Any,
+        starts: Sequence[int] | None = None,
+        counts: Sequence[int] = (),
     ) -> Any:
-        """`value` of some rows, edited: for an engine that lets values be changed row by row."""
+        """`value` edited, of all rows or, for an engine that asks row by row, of some."""
         for edit in self.edits[f"{path}.{name}"]:
             value = edit.apply(value, starts, counts)
         return value

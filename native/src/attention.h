@@ -96,22 +96,23 @@ void mix(const Block& block, const Keys& k) {
     for (; from < k.value_width; from += LANES) mix<N, 1>(block, k, from);
 }
 
-inline void score(const Block& block, const Keys& k) {
-    switch (block.count) {
-        case 1: return score<1>(block, k);
-        case 2: return score<2>(block, k);
-        case 3: return score<3>(block, k);
-        default: return score<4>(block, k);
+// `work` compiled for as many queries as there are
+template <class Work>
+void for_count(int count, Work work) {
+    switch (count) {
+        case 1: return work.template operator()<1>();
+        case 2: return work.template operator()<2>();
+        case 3: return work.template operator()<3>();
+        default: return work.template operator()<4>();
     }
 }
 
+inline void score(const Block& block, const Keys& k) {
+    for_count(block.count, [&]<int N>() { score<N>(block, k); });
+}
+
 inline void mix(const Block& block, const Keys& k) {
-    switch (block.count) {
-        case 1: return mix<1>(block, k);
-        case 2: return mix<2>(block, k);
-        case 3: return mix<3>(block, k);
-        default: return mix<4>(block, k);
-    }
+    for_count(block.count, [&]<int N>() { mix<N>(block, k); });
 }
 
 }  // namespace lucid::LUCID_TARGET

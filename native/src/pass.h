@@ -26,6 +26,11 @@ struct Share {
     }
 };
 
+// As many as whole vectors hold
+inline int lanes(int n) {
+    return (n + 15) / 16 * 16;
+}
+
 // Rows of numbers, each as wide as a whole number of groups; and what products want of them
 struct Rows {
     int width = 0;
@@ -81,7 +86,6 @@ class Pass {
     };
 
     void begin(std::span<Sequence* const> sequences, std::span<const Token> tokens, const Watch* watch, int first);
-    void read(float* to, const float* vectors) const;
     Share share(int thread) const;
 
     void embed(int thread);

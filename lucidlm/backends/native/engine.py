@@ -15,6 +15,7 @@ from lucidlm.backends.native.sites import (
     Sites,
     head_sites,
     pooler_sites,
+    ragged,
     stack_sites,
 )
 from lucidlm.backends.native.specification import Weights, specification
@@ -93,7 +94,7 @@ class NativeEngine:
 
     def encode(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
         rows = [list(row) for row in ids]
-        found = _ragged(self._encoded(rows, ctx, words=False), rows)
+        found = ragged(self._encoded(rows, ctx, words=False), [len(row) for row in rows])
         if isinstance(ctx.cache, NativeCache) and self.config.decoder is not None:
             for sequence, row, vectors in zip(ctx.cache.sequences, rows, found, strict=True):
                 self._model.remember(sequence, np.ascontiguousarray(vectors[: len(row)]))
@@ -103,13 +104,14 @@ class NativeEngine:
 
     def step(self, ids: Sequence[Ids], ctx: ForwardContext) -> Floats:
         rows = [list(row) for row in ids]
+        counts = [len(row) for row in rows]
         if self.config.decoder is None:
             flat = self._encoded(rows, ctx, words=True)
             if ctx.every_position:
-                return _ragged(flat, rows)
-            return np.ascontiguousarray(flat[np.cumsum([len(row) for row in rows]) - 1])
+                return ragged(flat, counts)
+            return np.ascontiguousarray(flat[np.cumsum(counts) - 1])
         cache = ctx.cache if isinstance(ctx.cache, NativeCache) else self.cache(len(rows))
-        starts, counts = cache.lengths, [len(row) for row in rows]
+        starts = cache.lengths
         lasts = [start + count - 1 for start, count in zip(starts, counts, strict=True)]
         head = (counts, starts) if ctx.every_position else ([1] * len(rows), lasts)
         every = ctx.every_position
@@ -119,7 +121,7 @@ class NativeEngine:
             return found
 
         flat = self._watched("decoder", call, ctx, counts, starts, head, max(lasts) + 1, cache)
-        return _ragged(flat, rows) if every else flat
+        return ragged(flat, counts) if every else flat
 
     def replay(self, part: str, inputs: Any, ctx: ForwardContext) -> Floats:
         encodes = self.config.decoder is None or part.startswith("encoder.")
@@ -283,35 +285,13 @@ def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: set[str]
     vectors: dict[str, NDArray[np.floating]] = {}
     for address, stored in weights:
         looked_up = address.rpartition("embedding.")[2] in ("positions.weight", "segments.weight")
-        if len(stored.shape) == 2 and not looked_up and "position_bias" not in address:
-            shape, order = stored.shape, stored.order
-            formats.add(stored.format)
-            matrices[address] = module.matrix(stored.format, stored.data, *shape, order)
+        if len(stored.shape) != 2:
+            vectors[address] = stored.data.view(np.float32).reshape(stored.shape).copy()
+            continue
+        matrix = module.matrix(stored.format, stored.data, *stored.shape, stored.order)
+        if looked_up or "position_bias" in address:
+            vectors[address] = matrix.floats()
         else:
-            vectors[address] = _floats(stored)
+            formats.add(stored.format)
+            matrices[address] = matrix
     return Weights(matrices, vectors)
-
-
-def _floats(stored: Stored) -> NDArray[np.float32]:
-    """What is stored without blocks, as float32."""
-    match stored.format:
-        case "F32":
-            flat = stored.data.view(np.float32)
-        case "F16":
-            flat = stored.data.view(np.float16).astype(np.float32)
-        case "BF16":
-            flat = (stored.data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        case _:  # a table that is looked up, which files do not store in blocks
-            raise AssertionError(stored.format)
-    return flat.reshape(stored.shape).copy()
-
-
-def _ragged(flat: Floats, rows: Sequence[Ids]) -> Floats:
-    """(tokens, n) -> (rows, longest, n), zeros behind a row's end."""
-    longest = max(len(row) for row in rows)
-    found = np.zeros((len(rows), longest, flat.shape[1]), np.float32)
-    at = 0
-    for row, ids in enumerate(rows):
-        found[row, : len(ids)] = flat[at : at + len(ids)]
-        at += len(ids)
-    return found

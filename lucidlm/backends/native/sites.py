@@ -17,6 +17,16 @@ from lucidlm.config import Attention, Config, Norm, Stack
 Floats = NDArray[np.float32]
 
 
+def ragged(flat: Floats, counts: Sequence[int], filler: float = 0.0) -> Floats:
+    """(tokens, ...) -> (rows, longest, ...), `counts` tokens a row, `filler` behind its end."""
+    found = np.full((len(counts), max(counts), *flat.shape[1:]), filler, np.float32)
+    at = 0
+    for row, count in enumerate(counts):
+        found[row, :count] = flat[at : at + count]
+        at += count
+    return found
+
+
 @dataclass(frozen=True)
 class NativeSite:
     """One site. `number` is the native module's; None for those of cross-attention's keys and
@@ -42,13 +52,7 @@ class NativeSite:
         keys); zeros behind a row's end, and -inf in its scores.
         """
         parts = flat.reshape(len(flat), max(1, self.heads), -1)[..., : self.width or keys]
-        filler = -np.inf if self.name == "scores" else 0.0
-        shape = (len(counts), max(counts), *parts.shape[1:])
-        found = np.full(shape, filler, np.float32)
-        at = 0
-        for row, count in enumerate(counts):
-            found[row, :count] = parts[at : at + count]
-            at += count
+        found = ragged(parts, counts, -np.inf if self.name == "scores" else 0.0)
         return found.swapaxes(1, 2) if self.heads else found[:, :, 0]
 
 

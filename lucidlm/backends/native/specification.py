@@ -5,7 +5,7 @@ vectors in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucidlm.config import Attention, Config, Norm, RelativeBias, Rope, Stack
+from lucidlm.reference.equations import bucket, sinusoids
 
 Spec = dict[str, Any]
 Array = NDArray[np.floating]
@@ -78,7 +79,7 @@ def _stack(name: str, config: Config, weights: Weights) -> Spec | None:
     if positions is not None:
         positions = np.ascontiguousarray(positions[embedding.position_offset :])
     elif embedding.positions == "sinusoidal":
-        positions = _sinusoids(config.max_positions, config.dim)
+        positions = sinusoids(np.arange(config.max_positions), config.dim).astype(np.float32)
     relative = stack.attention.relative
     return {
         "embedding": {
@@ -144,7 +145,9 @@ def _attention(
 
 
 def _frequencies(rope: Rope, head_dim: int) -> Array:
-    """(D/2,) radians a position, as `model.position` has them, in float32."""
+    """(D/2,) radians a position, in float32 as `model.position` computes them: at a far position
+    another rounding is another angle.
+    """
     i = np.arange(0, head_dim, 2, dtype=np.float32)
     turn = np.float32(1.0) / np.float32(rope.base) ** (i / np.float32(head_dim))
     if rope.scaling == "linear":
@@ -157,34 +160,10 @@ def _frequencies(rope: Rope, head_dim: int) -> Array:
     return np.asarray(turn, np.float32)
 
 
-def _sinusoids(count: int, dim: int) -> Array:
-    """(count, dim): [sin | cos] of position / 10000^(2i/dim) (Vaswani et al. 2017, 3.5)."""
-    angles = np.arange(count)[:, None] / 10000.0 ** (2 * np.arange(dim // 2) / dim)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
-
-
 def _by_distance(table: Array, relative: RelativeBias, two_sided: bool) -> Array:
     """T5's bias as (heads, 2 reach + 1): column d + reach for a key d positions behind its query.
     From `max_distance` on it stays the same.
     """
     reach = relative.max_distance
-    bucket: Callable[[int], int] = lambda d: _bucket(d, relative, two_sided)  # noqa: E731
-    buckets = [bucket(distance) for distance in range(-reach, reach + 1)]
+    buckets = bucket(np.arange(-reach, reach + 1), relative, two_sided)
     return np.ascontiguousarray(np.asarray(table, np.float32)[buckets].T)
-
-
-def _bucket(distance: int, relative: RelativeBias, two_sided: bool) -> int:
-    buckets, later = relative.buckets, 0
-    if two_sided:
-        buckets //= 2
-        later = buckets if distance > 0 else 0
-        distance = abs(distance)
-    else:
-        distance = max(0, -distance)
-    exact = buckets // 2
-    if distance < exact:
-        return later + distance
-    ratio = np.log(np.float32(distance) / np.float32(exact)) / np.float32(
-        math.log(relative.max_distance / exact)
-    )
-    return later + min(buckets - 1, exact + int(ratio * np.float32(buckets - exact)))
