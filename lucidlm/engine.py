@@ -6,10 +6,11 @@ PyTorch model, a native engine and an n-gram model all look the same from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Floats = NDArray[np.float32]
 Ids = Sequence[int]
+
+# What a vector is rounded to before it is multiplied: whole numbers of 8 bits with a scale for each
+# 32 of them, or bfloat16.
+Rounding = Literal["int8", "bfloat16"]
+EXACT: Mapping[str, Rounding] = MappingProxyType({})
 
 
 class Tracer(Protocol):
@@ -123,6 +129,13 @@ class Engine(Protocol):
     vocab_size: int
     max_positions: int
     dtype: str  # of the numbers it computes with: "float32", "bfloat16" or "float64"
+
+    @property
+    def rounding(self) -> Mapping[str, Rounding]:
+        """By the address of a parameter, how the vectors are rounded that it is multiplied with;
+        those that are taken as they are do not appear.
+        """
+        ...
 
     @property
     def sites(self) -> Sequence[str]:

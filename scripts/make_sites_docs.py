@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lucidlm.config import Config
+from lucidlm.engine import Rounding
 from lucidlm.families import families
 from lucidlm.locale import LANGUAGES
+from lucidlm.parameters import parameters
 from lucidlm.trace.rows import ROWS
 from lucidlm.trace.sites import catalogue
 from lucidlm.trace.words import label, sentence
@@ -48,7 +50,9 @@ TEXTS = {
         "how many numbers it has, m the largest of them, f the activation function, f[i] the angle "
         "from one position to the next. W, b, `table`, `weight` and `bias` are parameters. A term "
         "that a model does not have (a bias, a segment) drops out. With an encoder and a decoder, "
-        "the addresses of embedding, layers and final norm begin with `encoder.` or `decoder.`.",
+        "the addresses of embedding, layers and final norm begin with `encoder.` or `decoder.`. "
+        "Rounded sites are there where the engine rounds what it multiplies with a model's "
+        "weights, to 8 bits or (`_bfloat16` behind the noun) to bfloat16.",
         "axes": "Axes",
         "axis": "| axis | runs over |",
         "heads": "| noun | axes | equation | what it is |",
@@ -91,7 +95,9 @@ TEXTS = {
         "x 是这个观测点读入的值，n 是其中数的个数，m 是其中最大的数，f 是激活函数，"
         "f[i] 是每前进一个位置所转的角度。W、b、`table`、`weight` 和 `bias` 是参数。"
         "模型没有的项（偏置、片段）就不出现。既有编码器又有解码器的模型，"
-        "嵌入、各层和最终归一化的地址以 `encoder.` 或 `decoder.` 开头。",
+        "嵌入、各层和最终归一化的地址以 `encoder.` 或 `decoder.` 开头。"
+        "舍入后的观测点，只有当引擎把与权重相乘的数舍入到 8 位或 bfloat16"
+        "（名称后加 `_bfloat16`）时才有。",
         "axes": "轴",
         "axis": "| 轴 | 沿着什么 |",
         "heads": "| 名称 | 轴 | 公式 | 是什么 |",
@@ -156,7 +162,8 @@ def sites() -> dict[str, set[tuple[str, str]]]:
     """
     found: dict[str, set[tuple[str, str]]] = {}
     for config in _configs():
-        for site in catalogue(config).values():
+        rounding: dict[str, Rounding] = dict.fromkeys(parameters(config), "int8")
+        for site in catalogue(config, rounding).values():
             general = re.sub(r"\.\d+\.", ".*.", site.address)
             place, _, noun = re.sub(r"^(encoder|decoder)\.", "", general).rpartition(".")
             found.setdefault(site.key, set()).add((place, noun))

@@ -9,7 +9,8 @@ from typing import Any
 from lucidlm.config import Config
 from lucidlm.engine import Engine
 from lucidlm.trace.capture import capture as capture_pass
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lucidlm.engine import Floats, ForwardContext, Ids
+from lucidlm.engine import EXACT, Floats, ForwardContext, Ids
 
 
 @dataclass
@@ -45,6 +45,7 @@ class ToyEngine:
 
     sites: Sequence[str] = ()
     dtype = "float64"
+    rounding = EXACT
 
     def __init__(self, vocab_size: int = 12, max_positions: int = 64, seed: int = 0) -> None:
         self.vocab_size = vocab_size

@@ -4,24 +4,36 @@ and an edit does what it does in the readable model.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from golden import CASES, golden
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
+from golden import CASES, Golden, golden
 from recorded import apart, subject, trace, traces
 from test_trace_edits import KINDS, edits
 from test_trace_verify import SAMPLED
 
 from lucidlm.engine import ForwardContext
 from lucidlm.errors import TraceError
+from lucidlm.stored import Stored
 from lucidlm.trace.edits import Patch
+from lucidlm.trace.explain import explain
+from lucidlm.trace.operations import Round
 from lucidlm.trace.record import Subject
+from lucidlm.trace.trace import Trace
 from lucidlm.trace.verify import verify
 
 pytest.importorskip("lucidlm.backends._native")
 from test_native import native
+
+from lucidlm.backends.native.engine import NativeEngine
 
 
 def on_native(family: str, shape: str, **options: Any) -> Subject:
@@ -101,3 +113,83 @@ def test_an_edit_that_fails_says_so() -> None:
     with pytest.raises(ZeroDivisionError, match="here"):
         engine.step([[1, 2, 3, 4]], ForwardContext(tracer=Failing()))
     assert engine.step([[1, 2]], ForwardContext()).shape == (1, 61)
+
+
+def rounding(case: Golden, format: str) -> NativeEngine:
+    """With every matrix in `format` whose rows are whole blocks."""
+
+    def stored() -> Iterator[tuple[str, Stored]]:
+        for address, one in case.checkpoint.stored(("F32",)):
+            if len(one.shape) != 2 or one.shape[1] % 32 or "position" in address:
+                yield address, one
+                continue
+            wide = one.data.view(np.float32).reshape(one.shape)
+            wide = wide if one.order is None else wide[one.order]
+            blocks = quantize(np.ascontiguousarray(wide), GGMLQuantizationType[format])
+            data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
+            yield address, Stored(format, data, one.shape, None)
+
+    return NativeEngine(case.checkpoint.config, stored(), threads=2)
+
+
+@pytest.mark.parametrize("format", ["Q8_0", "Q4_1", "BF16"])
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_every_number_follows_from_what_was_rounded(family: str, shape: str, format: str) -> None:
+    case = golden(family, shape)
+    on = replace(subject(case), engine=rounding(case, format))
+    run = trace(case, on=on, keep=["*"])
+    found = verify(run)
+    assert not [check.address for check in found.by_site if not check.ok]
+    assert found.failed == 0 and found.replay_drift == 0.0
+    derived = [a for a, s in run.catalogue.items() if isinstance(s.operation, Round)]
+    assert bool(derived) == bool(on.engine.rounding)
+    assert format == "BF16" or derived or case.checkpoint.config.dim % 32
+
+
+@pytest.mark.parametrize("format", ["Q8_0", "BF16"])
+def test_a_rounded_number_is_explained(format: str, tmp_path: Path) -> None:
+    case = golden("llama", "llama 3")
+    engine = rounding(case, format)
+    if not engine.rounding:
+        engine.rounding = dict.fromkeys(engine._weights.matrices, "bfloat16")  # as others would
+    run = trace(case, on=replace(subject(case), engine=engine))
+    end = "" if format == "Q8_0" else "_bfloat16"
+    for name, cell in (
+        ("layers.0.attention.rounded", "position=2, dim=5"),
+        ("layers.1.attention.rounded_mixed", "position=1, head=1, head_dim=3"),
+        ("layers.1.feedforward.rounded_inner", "position=3, hidden=40"),
+        ("head.rounded", "position=0, dim=9"),
+    ):
+        if f"{name}{end}" not in run.catalogue:
+            assert format == "Q8_0" and name.endswith(("mixed", "inner"))  # rows of half a block
+            continue
+        found = explain(run, f"{name}{end}[{cell}]", depth=1)
+        assert found.total == found.value
+        assert found.inner and found.words("en") and found.words("zh")
+        found.save_operands(tmp_path / "operands.npz")
+        script = found.program(tmp_path / "operands.npz")
+        said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+        assert float(said.stdout.split()[-1]) == found.value
+        if name.startswith("head"):
+            continue
+        product = explain(run, name.rpartition(".")[0] + READS[name.rpartition(".")[2]])
+        assert format == "BF16" or product.agrees
+        assert all(term.factors[0][0].startswith(f"{name}{end}[") for term in product.top(3))
+
+
+READS = {  # a cell that reads each of these
+    "rounded": ".query[position=2, head=0, head_dim=1]",
+    "rounded_mixed": ".output[position=2, dim=1]",
+    "rounded_inner": ".output[position=2, dim=1]",
+}
+
+
+def test_a_saved_trace_knows_what_was_rounded(tmp_path: Path) -> None:
+    case = golden("llama", "llama 3")
+    engine = rounding(case, "Q8_0")
+    run = trace(case, on=replace(subject(case), engine=engine))
+    run.save(tmp_path / "run.safetensors")
+    opened = Trace.open(tmp_path / "run.safetensors")
+    assert list(opened.catalogue) == list(run.catalogue)
+    with_model = Trace.open(tmp_path / "run.safetensors", engine)
+    assert verify(with_model).failed == 0

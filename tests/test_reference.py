@@ -34,7 +34,8 @@ from lucidlm.generate import GenerationSettings, beam_search, complete
 from lucidlm.reference import equations
 from lucidlm.reference.engine import Reference
 from lucidlm.trace.arrange import arrange
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 
 CLOSE = 1e-10  # of the largest value
 READERS = [("llama", "llama 3"), ("bert", "masked words"), ("bart", "bart")]  # one of each kind

@@ -26,7 +26,7 @@ from lucidlm.trace.operations import (
     WeightedSum,
     Worked,
 )
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 EVERY = [*CASES, *MORE]
 KINDS = (Rotate, Dot, ScaleAndMask, Softmax, WeightedSum)

@@ -31,7 +31,8 @@ from lucidlm.trace.explain import explain
 from lucidlm.trace.operations import cell
 from lucidlm.trace.operations.base import Kind
 from lucidlm.trace.rows import ROWS
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 from lucidlm.trace.trace import Trace
 from lucidlm.trace.words import label, sentence
 
@@ -69,9 +70,11 @@ def test_a_cell_of_every_site_of_every_family(family: str, shape: str, tmp_path:
 
 
 def test_there_is_no_other_kind() -> None:
-    """The sites of all families, each of which is explained above, are of every kind there is."""
+    """The sites of all families, each of which is explained above, are of every kind there is, but
+    for what an engine of few bits adds.
+    """
     sites = [site for shape in CASES for site in catalogue(config(shape)).values()]
-    assert {site.operation.kind for site in sites} == set(get_args(Kind))
+    assert {site.operation.kind for site in sites} == set(get_args(Kind)) - {"round"}
 
 
 WHOLE = {
@@ -85,7 +88,7 @@ WHOLE = {
 @pytest.mark.slow
 def test_every_cell_of_a_site_of_every_kind() -> None:
     """The whole site, cell by cell, is what was recorded."""
-    assert set().union(*WHOLE.values()) == set(get_args(Kind)) - {"tokenize"}
+    assert set().union(*WHOLE.values()) == set(get_args(Kind)) - {"tokenize", "round"}
     for (family, shape), kinds in WHOLE.items():
         trace, left = sampled(family, shape), set(kinds)
         for site in trace.catalogue.values():

@@ -33,7 +33,7 @@ from lucidlm.trace.operations import (
     Worked,
 )
 from lucidlm.trace.rounding import epsilon, rounded
-from lucidlm.trace.sites import Site, parameter_axes
+from lucidlm.trace.site import Site, parameter_axes
 
 KINDS = (
     *(Lookup, Sinusoid, BiasTable, Copy, Add, Multiply, Unary),

@@ -23,7 +23,8 @@ from shapes import marked
 from lucidlm.engine import Engine, ForwardContext
 from lucidlm.generate import SamplingSettings
 from lucidlm.reference.engine import Reference
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 from lucidlm.trace.trace import Trace
 
 # Of the largest value of a site, after a whole forward pass.

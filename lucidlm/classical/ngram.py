@@ -17,7 +17,7 @@ import numpy as np
 from lucidlm.classical.counts import HIGHEST_ORDER, Integers, Level, NGramCounts
 from lucidlm.classical.smoothing import AddK, KneserNey, MaximumLikelihood, Probabilities, Smoothing
 from lucidlm.classical.words import Split, Words
-from lucidlm.engine import Floats, ForwardContext, Ids
+from lucidlm.engine import EXACT, Floats, ForwardContext, Ids
 from lucidlm.errors import CheckpointError, LucidError
 from lucidlm.files import write_atomic
 
@@ -66,6 +66,7 @@ class NGram:
     ) -> None:
         self.words, self.table = words, counts
         self.smoothing, self.k = smoothing, k
+        self.rounding = EXACT
         self.vocab_size, self.order = counts.vocab_size, counts.order
         self._estimate = _estimator(counts, smoothing, k)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lucidlm.config import Config
-from lucidlm.engine import Floats, ForwardContext, Ids
+from lucidlm.engine import EXACT, Floats, ForwardContext, Ids
 from lucidlm.model.cache import KeyValueCache
 from lucidlm.model.embedding import Embedding, Head
 from lucidlm.model.transformer import Layer, Transformer, remember
@@ -30,6 +30,7 @@ class TorchEngine:
         self.model = model
         self.vocab_size = model.config.vocab_size
         self.max_positions = model.config.max_positions
+        self.rounding = EXACT
         self.dtype = str(model.table.dtype).removeprefix("torch.")
 
     def cache(self, rows: int) -> KeyValueCache:

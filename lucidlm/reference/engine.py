@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from lucidlm.config import Config
-from lucidlm.engine import Floats, ForwardContext, Ids, Tracer
+from lucidlm.engine import EXACT, Floats, ForwardContext, Ids, Tracer
 from lucidlm.parameters import parameters
 from lucidlm.reference.equations import Doubles, Numbers, wide
 from lucidlm.reference.forward import Forward, Past, Run
@@ -55,7 +55,7 @@ class Reference:
         self.forward = Forward(config, self.weights)
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_positions
-        self.dtype = "float64"
+        self.dtype, self.rounding = "float64", EXACT
 
     def cache(self, rows: int) -> PastCache:
         return PastCache([Past() for _ in range(rows)])

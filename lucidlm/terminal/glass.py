@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lucidlm.trace.explain import Explanation, TermOf
-    from lucidlm.trace.sites import Site
+    from lucidlm.trace.site import Site
     from lucidlm.trace.verify import Verification
     from lucidlm.trace.why import Why
 

@@ -16,7 +16,8 @@ from lucidlm.config import Config
 from lucidlm.errors import TraceError, UnknownName
 from lucidlm.trace import module_paths
 from lucidlm.trace.operations import Normalize
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 
 Pairs = Iterator[tuple[str, str]]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lucidlm.trace.operations import Array
 from lucidlm.trace.rows import BY_HEAD, HEADS, ONE
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 
 def to_array(value: Any) -> Array:

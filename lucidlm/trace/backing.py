@@ -13,7 +13,7 @@ from lucidlm.trace.arrange import arrange, to_array
 from lucidlm.trace.operations import Array
 from lucidlm.trace.recorder import Node
 from lucidlm.trace.rows import LOOKS
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 # What a key that a query did not look at has: the run computed no product there.
 UNSEEN = {"pattern": 0.0, "scores": -np.inf, "products": np.nan, "position_bias": np.nan}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lucidlm import hardware
 from lucidlm.errors import TraceError
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

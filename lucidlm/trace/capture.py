@@ -18,7 +18,7 @@ def capture(
     """Read `ids` (with `source` through the encoder) and return what passed, by address along the
     sites' axes: copies.
     """
-    sites, values = catalogue(config), {}
+    sites, values = catalogue(config, engine.rounding), {}
 
     def keep(path: str, name: str, value: Any) -> Any:
         address = f"{path}.{name}"

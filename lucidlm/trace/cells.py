@@ -17,7 +17,7 @@ from lucidlm.trace.aliases import resolve
 from lucidlm.trace.numbers import Number
 from lucidlm.trace.operations import Index, cell
 from lucidlm.trace.run import INDICES, Run
-from lucidlm.trace.sites import PARAMETERS, Site, parameter_axes
+from lucidlm.trace.site import PARAMETERS, Site, parameter_axes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from lucidlm.reference.equations import softmax, wide
 from lucidlm.trace.operations import Array, Doubles, cell
 from lucidlm.trace.rounding import row_magnitude
 from lucidlm.trace.run import Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 NOISE = 1e-5  # two runs of the same numbers in another shape differ by rounding, less than this
 

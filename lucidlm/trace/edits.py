@@ -21,7 +21,7 @@ from lucidlm.errors import TraceError
 from lucidlm.trace.address import Address, parse
 from lucidlm.trace.arrange import arrange
 from lucidlm.trace.operations import Array
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 POSITIONS = ("position", "query")  # axes along which a run goes
 Cut = tuple[tuple[slice, ...], tuple[slice, ...]]  # of a value, and of what an edit brings

@@ -22,7 +22,7 @@ from lucidlm.trace.numbers import Number, plain
 from lucidlm.trace.operations import Worked
 from lucidlm.trace.rounding import crosses, dtype_of, least, row_magnitude, tolerance
 from lucidlm.trace.run import Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 from lucidlm.trace.words import cell_words
 
 SHOWN = 10  # terms in JSON

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from lucidlm.config import Config
-from lucidlm.engine import Engine
+from lucidlm.engine import Engine, Rounding
 from lucidlm.errors import LucidError, TraceError
 from lucidlm.files import replacing
 from lucidlm.generate.settings import GenerationSettings, SamplingSettings
@@ -27,7 +27,8 @@ from lucidlm.plain import from_plain
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
 from lucidlm.trace.run import Header, Run, Token
-from lucidlm.trace.sites import Site, catalogue, is_causal
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue, is_causal
 from lucidlm.trace.tokenized import Tokenized
 
 VERSION = 1
@@ -109,6 +110,7 @@ def _to_json(run: Run) -> dict[str, Any]:
         "name": header.name,
         "config": None if header.config is None else asdict(header.config),
         "dtype": header.dtype,
+        "rounding": dict(header.rounding),
         "tokens": [_token_json(token) for token in header.tokens],
         "sources": [_token_json(token) for token in header.sources],
         "prompt_length": header.prompt_length,
@@ -158,7 +160,7 @@ def read(
         said = file.header
         config = None if said["config"] is None else from_plain(Config, said["config"], "config")
         header = _header(said, config)
-        edits = tuple(_edits(said["edits"], file, catalogue(config)))
+        edits = tuple(_edits(said["edits"], file, catalogue(config, header.rounding)))
         file.check(header)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, LucidError) as error:
         if isinstance(error, TraceError):
@@ -190,6 +192,7 @@ def _header(said: Mapping[str, Any], config: Config | None) -> Header:
         name=str(said["name"]),
         config=config,
         dtype=str(said["dtype"]),
+        rounding=_rounding(said.get("rounding", {})),
         tokens=tokens,
         sources=sources,
         prompt_length=prompt,
@@ -204,6 +207,12 @@ def _header(said: Mapping[str, Any], config: Config | None) -> Header:
         seconds=tuple(map(float, said["seconds"])),
         fingerprint=str(said["fingerprint"]),
     )
+
+
+def _rounding(said: Mapping[str, Any]) -> Mapping[str, Rounding]:
+    if not set(said.values()) <= set(get_args(Rounding)):
+        raise ValueError("rounding")
+    return dict(said)
 
 
 def _settings(said: Mapping[str, Any]) -> GenerationSettings:
@@ -271,7 +280,7 @@ class File:
 
     def check(self, header: Header) -> None:
         """Every array is a site of the model, as large as the run was."""
-        sites = catalogue(header.config)
+        sites = catalogue(header.config, header.rounding)
         for address in self.addresses:
             shape = sites[address].shape(header.length, header.source_length)
             if tuple(self.opened.get_slice(address).get_shape()) != shape:

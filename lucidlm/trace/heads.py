@@ -25,7 +25,7 @@ from lucidlm.reference.equations import wide
 from lucidlm.trace import predictions
 from lucidlm.trace.operations import Doubles, cell
 from lucidlm.trace.run import Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 Tag = Literal["previous_token", "first_token", "induction"]
 TAGS: tuple[Tag, ...] = ("previous_token", "first_token", "induction")

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 from lucidlm.config import Config
 from lucidlm.trace.aliases import no_such, resolve
-from lucidlm.trace.sites import Site, catalogue
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue
 
 
 def matching(config: Config | None, pattern: str | None = None) -> list[Site]:

@@ -23,7 +23,8 @@ from lucidlm.trace.edits import BoundEdit, Edit
 from lucidlm.trace.patterns import matching
 from lucidlm.trace.recorder import Node, Recorder
 from lucidlm.trace.run import Header, Phase, Token
-from lucidlm.trace.sites import Site, catalogue, is_causal
+from lucidlm.trace.site import Site
+from lucidlm.trace.sites import catalogue, is_causal
 from lucidlm.trace.stacks import last_residual, prefixes
 from lucidlm.trace.store import Memory, Spill, Store
 from lucidlm.trace.tokenized import Tokenized
@@ -78,7 +79,7 @@ def record(
     TraceError before anything runs where `keep` or an edit names nothing, or the bytes that would
     be kept exceed the budget; GenerationError as `generate` does.
     """
-    sites = catalogue(subject.config)
+    sites = catalogue(subject.config, subject.engine.rounding)
     edits = [_bind(edit, subject.config, sites) for edit in recording.edits]
     keep = _always(subject.config, sites) | _wanted(recording.keep, subject.config)
     _check(subject, settings, recording, [sites[address] for address in keep])
@@ -223,6 +224,7 @@ class _Recorded:
             name=subject.name,
             config=subject.config,
             dtype=self.recorder.dtype,
+            rounding=self.recorder.rounding,
             tokens=_tokens(decoder, [*prompt, *answer.ids], len(prompt), steps, encodes),
             sources=_tokens(decoder, read, len(read), [], True),
             prompt_length=len(prompt),

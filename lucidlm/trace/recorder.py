@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lucidlm.engine import Cache, Engine, Floats, ForwardContext, Ids
 from lucidlm.trace.edits import BoundEdit
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 from lucidlm.trace.store import Store
 
 Call = Callable[[Sequence[Ids], ForwardContext], Floats]  # a method of an engine
@@ -88,7 +88,7 @@ class Recorder:
     ) -> None:
         self.engine, self.catalogue, self.store = engine, sites, store
         self.vocab_size, self.max_positions = engine.vocab_size, engine.max_positions
-        self.dtype = engine.dtype
+        self.dtype, self.rounding = engine.dtype, engine.rounding
         self.leaves: list[tuple[Node, Node | None]] = []  # the last pass of each row, its source's
         self._keep = {(a.rpartition(".")[0], a.rpartition(".")[2]): a for a in keep}
         self._edits: dict[tuple[str, str], list[BoundEdit]] = {}

@@ -14,7 +14,7 @@ from lucidlm.reference.equations import wide
 from lucidlm.trace.arrange import arrange, to_array
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 from lucidlm.trace.stacks import last_residual, last_vector, output_stack, prefixes
 
 REMEMBERED = 256 << 20  # bytes of replayed parts that are held

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from lucidlm.trace.operations import Array, Doubles
 from lucidlm.trace.run import Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 # Of the engine's own type: each operation reads recorded values, so its error is a few roundings of
 # what it adds up, and in a long sum some tens of them.
@@ -64,12 +65,19 @@ def crosses(run: Run, site: Site) -> bool:
     """
     if site.part == "sampling":  # reads what was seen
         return False
-    read = [run.catalogue[name] for name in site.operation.inputs if name in run.catalogue]
+    read = list(_read(run, site))
     if run.is_seen(site.address):
         return not all(run.is_seen(source.address) for source in read)
     inside = [source for source in read if source.part == site.part]
     begin = "layer.residual_in"
     return any(run.is_seen(source.address) for source in inside if source.key != begin)
+
+
+def _read(run: Run, site: Site) -> Iterator[Site]:
+    """The sites that `site` reads; of one that is derived, what it is derived from."""
+    for name in site.operation.inputs:
+        if (source := run.catalogue.get(name)) is not None:
+            yield from _read(run, source) if source.derived else (source,)
 
 
 def row_magnitude(values: Array) -> Doubles:

@@ -67,20 +67,27 @@ ROWS: dict[str, Row] = {
     "attention.pattern": Row(
         LOOKS, "pattern[h,q,k] = exp(scores[h,q,k] - m[h,q]) / sum_k(exp(scores[h,q,k] - m[h,q]))"
     ),
+    "attention.rounded": Row(VECTOR, "rounded[p,d] = round(x[p,d])"),
+    "attention.rounded_memory": Row(VECTOR, "rounded[p,d] = round(x[p,d])"),
     "attention.mixed": Row(HEADS, "mixed[q,h,i] = sum_k(pattern[h,q,k] * value[k,h,i])"),
+    "attention.rounded_mixed": Row(HEADS, "rounded[q,h,i] = round(mixed[q,h,i])"),
     "attention.head_outputs": Row(
         ("position", "head", "dim"), "head_outputs[p,h,d] = sum_i(mixed[p,h,i] * W[d,h,i])"
     ),
     "attention.output": Row(VECTOR, "output[p,d] = sum_h(sum_i(mixed[p,h,i] * W[d,h,i])) + b[d]"),
     "add_norm.added": Row(VECTOR, "added[p,d] = x[p,d] + sublayer[p,d]"),
+    "feedforward.rounded": Row(VECTOR, "rounded[p,d] = round(x[p,d])"),
     "feedforward.gate": Row(HIDDEN, "gate[p,j] = sum_d(x[p,d] * W[j,d]) + b[j]"),
     "feedforward.up": Row(HIDDEN, "up[p,j] = sum_d(x[p,d] * W[j,d]) + b[j]"),
     "feedforward.activated": Row(HIDDEN, "activated[p,j] = f(x[p,j])"),
     "feedforward.product": Row(HIDDEN, "product[p,j] = activated[p,j] * up[p,j]"),
+    "feedforward.rounded_inner": Row(HIDDEN, "rounded[p,j] = round(x[p,j])"),
     "feedforward.output": Row(VECTOR, "output[p,d] = sum_j(x[p,j] * W[d,j]) + b[d]"),
+    "head.rounded": Row(VECTOR, "rounded[p,d] = round(scale * x[p,d])"),
     "head.projected": Row(VECTOR, "projected[p,d] = sum_e(x[p,e] * W[d,e]) + b[d]"),
     "head.activated": Row(VECTOR, "activated[p,d] = f(projected[p,d])"),
     "head.transformed": Row(VECTOR, "transformed[p,d] = x[p,d]"),
+    "head.rounded_transformed": Row(VECTOR, "rounded[p,d] = round(scale * x[p,d])"),
     "head.logits": Row(WORDS, "logits[p,w] = scale * sum_d(x[p,d] * W[w,d]) + b[w]"),
     "pooler.projected": Row(("dim",), "projected[d] = sum_e(x[0,e] * W[d,e]) + b[d]"),
     "pooler.pooled": Row(("dim",), "pooled[d] = tanh(projected[d])"),

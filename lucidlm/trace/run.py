@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from lucidlm.config import Config
-from lucidlm.engine import Engine
+from lucidlm.engine import EXACT, Engine, Rounding
 from lucidlm.errors import TraceError
 from lucidlm.generate.loop import StopReason
 from lucidlm.generate.sampling import History, Sampled, penalise
@@ -24,7 +24,8 @@ from lucidlm.trace.backing import Backing
 from lucidlm.trace.edits import BoundEdit
 from lucidlm.trace.operations import Array
 from lucidlm.trace.replay import Replay
-from lucidlm.trace.sites import PARAMETERS, Site, catalogue, parameter_axes
+from lucidlm.trace.site import PARAMETERS, Site, parameter_axes
+from lucidlm.trace.sites import catalogue
 from lucidlm.trace.tokenized import Tokenized
 
 Phase = Literal["encode", "prefill", "decode"]
@@ -64,6 +65,7 @@ class Header:
     tokenized: Callable[[], Tokenized]  # to lay a large vocabulary out takes a second or two
     seconds: tuple[float, ...] = ()  # by step
     fingerprint: str = ""
+    rounding: Mapping[str, Rounding] = field(default_factory=lambda: EXACT)  # the engine's
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ class Run:
 
     @cached_property
     def catalogue(self) -> Mapping[str, Site]:
-        return catalogue(self.config)
+        return catalogue(self.config, self.header.rounding)
 
     @property
     def drift(self) -> Mapping[str, float]:

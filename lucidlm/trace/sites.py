@@ -1,7 +1,8 @@
 """The catalogue: every site of a model, from its `Config` alone, in order of computation.
 
 The rows are in `lucidlm.trace.rows`; `catalogue` lays them out over a model's stacks and layers
-and binds each to the operation that makes it.
+and binds each to the operation that makes it. An engine that rounds vectors before it multiplies
+them has a site more at each such place.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
 
 from lucidlm.config import Attention, Config, Norm, Rope, Stack
+from lucidlm.engine import EXACT, Rounding
 from lucidlm.trace.operations import (
     Add,
     BiasTable,
@@ -36,56 +37,26 @@ from lucidlm.trace.operations import (
     Unary,
     WeightedSum,
 )
-from lucidlm.trace.rows import LOOKS, ROWS, Axes
+from lucidlm.trace.rounded import Rounded
+from lucidlm.trace.rows import LOOKS, ROWS
+from lucidlm.trace.site import Length, Site
 from lucidlm.trace.stacks import prefixes
 
-PARAMETERS = (".weight", ".bias")  # how their addresses end
 
-# A position is counted along the sequence that a stack reads.
-Length = Literal["positions", "sources"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """A named place in one model's computation."""
-
-    address: str
-    key: str  # of its row, and of its words
-    sizes: tuple[int | Length, ...]  # along the axes; a length is that of the sequence read
-    operation: Operation
-    part: (
-        str  # what replays it: "layers.3", "embedding", ...; "sampling" and "tokenizer" for theirs
-    )
-    derived: bool = False  # not computed by the engine, but from what it computed
-
-    @property
-    def axes(self) -> Axes:
-        return ROWS[self.key].axes
-
-    @property
-    def grows(self) -> bool:
-        """Whether its last axis counts the keys of a sequence that is still being written."""
-        return self.axes == LOOKS and self.sizes[2] == "positions"
-
-    @property
-    def is_computed(self) -> bool:
-        """Whether the engine computes it, so that it can be captured and edited."""
-        return not self.derived and self.part not in {"sampling", "tokenizer"}
-
-    @property
-    def equation(self) -> str:
-        return ROWS[self.key].equation
-
-    def shape(self, positions: int, sources: int = 0) -> tuple[int, ...]:
-        """Its size where the sequence has `positions`, and the encoder's (of two) `sources`."""
-        lengths = {"positions": positions, "sources": sources}
-        return tuple(lengths[n] if isinstance(n, str) else n for n in self.sizes)
+def catalogue(
+    config: Config | None, rounding: Mapping[str, Rounding] = EXACT
+) -> Mapping[str, Site]:
+    """Every site by address, in order of computation; without a config those of any model.
+    `rounding` is the engine's.
+    """
+    return _catalogue(config, frozenset(rounding.items()))
 
 
 @lru_cache(maxsize=8)
-def catalogue(config: Config | None) -> Mapping[str, Site]:
-    """Every site by address, in order of computation; without a config those of any model."""
-    return MappingProxyType({site.address: site for site in _sites(config)})
+def _catalogue(
+    config: Config | None, rounding: frozenset[tuple[str, Rounding]]
+) -> Mapping[str, Site]:
+    return MappingProxyType({site.address: site for site in _sites(config, dict(rounding))})
 
 
 def is_causal(site: Site, sites: Mapping[str, Site]) -> bool:
@@ -95,7 +66,7 @@ def is_causal(site: Site, sites: Mapping[str, Site]) -> bool:
     return isinstance(mask, ScaleAndMask) and mask.mask != "full"
 
 
-def _sites(config: Config | None) -> Iterator[Site]:
+def _sites(config: Config | None, rounding: Mapping[str, Rounding]) -> Iterator[Site]:
     for stage in ("text", "normalized", "pretokens", "merges", "pieces", "bytes", "ids", "spans"):
         sizes: tuple[int | Length, ...] = ("positions",) if ROWS[f"tokenizer.{stage}"].axes else ()
         yield Site(
@@ -107,7 +78,7 @@ def _sites(config: Config | None) -> Iterator[Site]:
         )
     words = 0
     if config is not None:
-        yield from _Layout(config).model()
+        yield from _Layout(config, rounding).model()
         words = config.vocab_size
         if config.head is None or config.decoder is None:
             return
@@ -124,12 +95,14 @@ class _Layout:
     """One model's sites."""
 
     config: Config
+    rounding: Mapping[str, Rounding]
 
     def model(self) -> Iterator[Site]:
         config, last = self.config, ""
         for at, stack in prefixes(config).items():
             length: Length = "sources" if at == "encoder." else "positions"
-            walk = _StackLayout(config, stack, at, length, memory=last)
+            rounded = Rounded(self.rounding)
+            walk = _StackLayout(config, stack, at, length, last, rounded)
             yield from walk.sites()
             last = walk.last
         if config.head is not None:
@@ -146,8 +119,12 @@ class _Layout:
         config, head = self.config, self.config.head
         assert head is not None
         sizes: tuple[int | Length, ...] = ("positions", config.dim)
+        rounded, noun = Rounded(self.rounding), "rounded"
         if head.transform is not None:
-            operation: Operation = Linear(last, "head.transform.weight", "head.transform.bias")
+            weight = "head.transform.weight"
+            read = yield from rounded(weight, last, "head", noun, sizes, "head")
+            noun = "rounded_transformed"
+            operation: Operation = Linear(read, weight, "head.transform.bias")
             yield _site("head", "head", "projected", sizes, operation, "head")
             operation = Unary("head.projected", head.transform)
             yield _site("head", "head", "activated", sizes, operation, "head")
@@ -160,7 +137,9 @@ class _Layout:
         first = "encoder." if len(config.stacks) > 1 else ""  # the table stands there once
         weight = f"{first}embedding.tokens.weight" if head.tied else "head.weight"
         bias = "head.bias" if head.bias else None
-        operation = Linear(last, weight, bias, scale=head.scale)
+        read = yield from rounded(weight, last, "head", noun, sizes, "head", scale=head.scale)
+        # what is rounded was scaled before
+        operation = Linear(read, weight, bias, scale=head.scale if read == last else 1.0)
         words: tuple[int | Length, ...] = ("positions", config.vocab_size)
         yield _site("head", "head", "logits", words, operation, "head")
 
@@ -168,8 +147,17 @@ class _Layout:
 class _StackLayout:
     """One stack's sites; `last` is the address of the newest one that the next reads."""
 
-    def __init__(self, config: Config, stack: Stack, at: str, length: Length, memory: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        stack: Stack,
+        at: str,
+        length: Length,
+        memory: str,
+        rounded: Rounded,
+    ) -> None:
         self.config, self.stack, self.at, self.length = config, stack, at, length
+        self.rounded = rounded
         self.memory = memory  # what cross-attention looks at
         self.vector: tuple[int | Length, ...] = (length, config.dim)
         self.last = ""
@@ -273,23 +261,30 @@ class _StackLayout:
         looks: tuple[int | Length, ...] = (heads, self.length, seen)
         group = heads // kv_heads
 
-        def linear(noun: str, source: str) -> Operation:
+        remembered: tuple[int | Length, ...] = (seen, self.config.dim)
+
+        def linear(noun: str, source: str, of: str = "rounded") -> Iterator[Site]:
             bias = f"{at}.{noun}.bias" if attention.bias else None
-            return Linear(source, f"{at}.{noun}.weight", bias, head_dim=size)
+            weight = f"{at}.{noun}.weight"
+            shape = remembered if of == "rounded_memory" else self.vector
+            read = yield from self.rounded(weight, source, at, of, shape, layer)
+            sizes = asks if noun == "query" else answers
+            yield site(noun, sizes, Linear(read, weight, bias, head_dim=size))
 
         def site(noun: str, sizes: tuple[int | Length, ...], operation: Operation) -> Site:
             return _site(at, "attention", noun, sizes, operation, layer)
 
         q, k = f"{at}.query", f"{at}.key"
-        yield site("query", asks, linear("query", read))
+        from_memory = "rounded_memory" if look.memory else "rounded"
+        yield from linear("query", read)
         if attention.qk_norm is not None:
             yield from _norm(f"{at}.query_norm", attention.qk_norm, q, asks, layer)
             q = f"{at}.query_norm.output"
-        yield site("key", answers, linear("key", seen_from))
+        yield from linear("key", seen_from, from_memory)
         if attention.qk_norm is not None:
             yield from _norm(f"{at}.key_norm", attention.qk_norm, k, answers, layer)
             k = f"{at}.key_norm.output"
-        yield site("value", answers, linear("value", seen_from))
+        yield from linear("value", seen_from, from_memory)
         rope = look.rope
         if rope is not None:
             yield site("query_rotated", asks, Rotate(q, rope))
@@ -310,40 +305,44 @@ class _StackLayout:
         yield site("scores", looks, operation)
         yield site("pattern", looks, Softmax(f"{at}.scores"))
         yield site("mixed", asks, WeightedSum(f"{at}.pattern", f"{at}.value", group))
-        weight = f"{at}.output.weight"
+        weight, mixed = f"{at}.output.weight", f"{at}.mixed"
+        mixed = yield from self.rounded(weight, mixed, at, "rounded_mixed", asks, layer)
         yield Site(
             address=f"{at}.head_outputs",
             key="attention.head_outputs",
             sizes=(self.length, heads, self.config.dim),
-            operation=HeadOutputs(f"{at}.mixed", weight),
+            operation=HeadOutputs(mixed, weight),
             part=layer,
             derived=True,
         )
         output_bias = f"{at}.output.bias" if attention.output_bias else None
-        yield site("output", self.vector, Linear(f"{at}.mixed", weight, output_bias, joins=True))
+        yield site("output", self.vector, Linear(mixed, weight, output_bias, joins=True))
 
     def feedforward(self, layer: str, read: str) -> Iterator[Site]:
         at, feedforward = f"{layer}.feedforward", self.stack.feedforward
         wide: tuple[int | Length, ...] = (self.length, feedforward.hidden)
 
-        def linear(name: str, source: str) -> Operation:
+        def linear(noun: str, name: str, source: str) -> Iterator[Site]:
             bias = f"{at}.{name}.bias" if feedforward.bias else None
-            return Linear(source, f"{at}.{name}.weight", bias)
+            weight = f"{at}.{name}.weight"
+            of, sizes = ("rounded_inner", wide) if name == "down" else ("rounded", self.vector)
+            read = yield from self.rounded(weight, source, at, of, sizes, layer)
+            yield site(noun, Linear(read, weight, bias))
 
         def site(noun: str, operation: Operation) -> Site:
             sizes = self.vector if noun == "output" else wide
             return _site(at, "feedforward", noun, sizes, operation, layer)
 
         if feedforward.gated:
-            yield site("gate", linear("gate", read))
-        yield site("up", linear("up", read))
+            yield from linear("gate", "gate", read)
+        yield from linear("up", "up", read)
         bent = "gate" if feedforward.gated else "up"
         yield site("activated", Unary(f"{at}.{bent}", feedforward.activation))
         inner = f"{at}.activated"
         if feedforward.gated:
             yield site("product", Multiply(inner, f"{at}.up"))
             inner = f"{at}.product"
-        yield site("output", linear("down", inner))
+        yield from linear("output", "down", inner)
 
 
 @dataclass(frozen=True)
@@ -390,17 +389,3 @@ def _site(
     return Site(
         address=f"{at}.{noun}", key=f"{group}.{noun}", sizes=sizes, operation=operation, part=part
     )
-
-
-def parameter_axes(name: str, dimensions: int) -> tuple[str, ...]:
-    """The names of a parameter's axes."""
-    if dimensions == 1:
-        return ("dim",) if "norm" in name else ("out",)
-    tables = {
-        "tokens.weight": ("word", "dim"),
-        "head.weight": ("word", "dim"),
-        "positions.weight": ("row", "dim"),
-        "segments.weight": ("segment", "dim"),
-        "position_bias.weight": ("bucket", "head"),
-    }
-    return next((axes for end, axes in tables.items() if name.endswith(end)), ("out", "in"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +22,7 @@ from lucidlm.backends.native.sites import (
 from lucidlm.backends.native.specification import Weights, specification
 from lucidlm.backends.native.watching import Watching, show
 from lucidlm.config import Config
-from lucidlm.engine import Floats, ForwardContext, Ids
+from lucidlm.engine import Floats, ForwardContext, Ids, Rounding
 from lucidlm.hardware import here
 from lucidlm.stored import Stored
 
@@ -73,13 +74,11 @@ class NativeEngine:
         self.config = config
         self.vocab_size, self.max_positions = config.vocab_size, config.max_positions
         self._module: Any = import_module("lucidlm.backends._native")
-        formats: set[str] = set()
+        formats: dict[str, str] = {}
         self._weights = _taken(weights, self._module, formats)
         spec = specification(config, self._weights)
         self._model = self._module.model(spec, threads or here().cores, instructions)
-        # whether what is multiplied with the weights is rounded to fit them first
-        exact = {"F32", "F16"} | (set() if self._model.rounds_to_bfloat16 else {"BF16"})
-        self.rounds = not formats <= exact
+        self.rounding = MappingProxyType(dict(self._rounded(formats)))
 
     @cached_property
     def sites(self) -> Sequence[str]:
@@ -163,6 +162,16 @@ class NativeEngine:
             return self._weights.vectors[address]
         found: NDArray[np.floating] = self._weights.matrices[address].floats()
         return found
+
+    def _rounded(self, formats: Mapping[str, str]) -> Iterator[tuple[str, Rounding]]:
+        """Which matrices want what they are multiplied with rounded."""
+        for address, format in formats.items():
+            if address.startswith("pooler.") or format in ("F32", "F16"):
+                continue
+            if format != "BF16":
+                yield address, "int8"
+            elif self._model.rounds_to_bfloat16:
+                yield address, "bfloat16"
 
     def _encoded(self, rows: list[list[int]], ctx: ForwardContext, *, words: bool) -> Floats:
         """Every position's last vector, or logits."""
@@ -277,9 +286,9 @@ class NativeEngine:
         return head_sites(self.config, self._module)
 
 
-def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: set[str]) -> Weights:
-    """Matrices into the native module, their formats into `formats`; vectors, and tables that are
-    looked up alone, as arrays.
+def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: dict[str, str]) -> Weights:
+    """Matrices into the native module, their formats into `formats` by address; vectors, and tables
+    that are looked up alone, as arrays.
     """
     matrices: dict[str, Any] = {}
     vectors: dict[str, NDArray[np.floating]] = {}
@@ -292,6 +301,6 @@ def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: set[str]
         if looked_up or "position_bias" in address:
             vectors[address] = matrix.floats()
         else:
-            formats.add(stored.format)
+            formats[address] = stored.format
             matrices[address] = matrix
     return Weights(matrices, vectors)

@@ -16,6 +16,7 @@ from lucidlm.trace.operations.base import (
 from lucidlm.trace.operations.elementwise import Add, Copy, Multiply, Unary
 from lucidlm.trace.operations.linear import HeadOutputs, Linear
 from lucidlm.trace.operations.norm import Deviation, Gain, Mean, Normalize
+from lucidlm.trace.operations.round import Round
 from lucidlm.trace.operations.stages import SamplingStage, TokenizerStage
 from lucidlm.trace.operations.tables import BiasTable, Lookup, Sinusoid
 
@@ -39,6 +40,7 @@ __all__ = [
     "Normalize",
     "Operation",
     "Rotate",
+    "Round",
     "SamplingStage",
     "ScaleAndMask",
     "Sinusoid",

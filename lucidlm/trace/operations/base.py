@@ -34,6 +34,7 @@ Kind = Literal[
     "normalize",
     "gain",
     "rotate",
+    "round",
     "scale_and_mask",
     "softmax",
     "weighted_sum",

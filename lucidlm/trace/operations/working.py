@@ -15,7 +15,7 @@ from lucidlm.trace.operations.base import Doubles, Index, Terms, cell
 from lucidlm.trace.rows import HEADS, HIDDEN, VECTOR, Axes
 
 FEW = 4  # terms that are written out
-_WIDE_NOUNS = ("gate", "up", "activated", "product")
+_WIDE_NOUNS = ("gate", "up", "activated", "product", "rounded_inner")
 
 
 def vector_axes(address: str, dimensions: int) -> Axes:
@@ -25,7 +25,8 @@ def vector_axes(address: str, dimensions: int) -> Axes:
     if dimensions == 1:
         return VECTOR[1:]
     module, _, noun = address.rpartition(".")
-    return HIDDEN if module.endswith("feedforward") and noun in _WIDE_NOUNS else VECTOR
+    is_wide = module.endswith("feedforward") and noun.removesuffix("_bfloat16") in _WIDE_NOUNS
+    return HIDDEN if is_wide else VECTOR
 
 
 def vector_cell(address: str, at: Index) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lucidlm.errors import TraceError, UnknownName
 from lucidlm.trace.run import Run
-from lucidlm.trace.sites import Site
+from lucidlm.trace.site import Site
 
 BUDGET = 4_000_000  # bytes of all of them on the page
 STEPS = 255
