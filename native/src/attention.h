@@ -16,7 +16,8 @@
 namespace lucid::LUCID_TARGET {
 
 inline I32 counted() {
-    return I32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    constexpr std::int32_t UP[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return load<I32>(UP);
 }
 
 template <int N>
@@ -28,18 +29,21 @@ void score(const Block& block, const Keys& k) {
             F32 key = load<F32>(page + d * PAGE);
             for (int q = 0; q < N; ++q) products[q] = fma(key, all(block.query[q][d]), products[q]);
         }
-        I32 at = counted() + start;
+        I32 at = counted() + all(start);
         for (int q = 0; q < N; ++q) {
             if (block.products[q]) store(block.products[q] + start, products[q]);
             F32 score = products[q] * all(k.scale);
-            if (k.bias)
+            if (k.bias) {
+                alignas(64) float bias[LANES];
                 for (int lane = 0; lane < LANES; ++lane) {
                     int distance = start + lane - block.position[q];
                     distance = distance < -k.reach ? -k.reach : distance > k.reach ? k.reach : distance;
-                    score[lane] += k.bias[distance + k.reach];
+                    bias[lane] = k.bias[distance + k.reach];
                 }
-            I32 seen = (at >= block.begin[q]) & (at < block.end[q]);
-            store(block.scores[q] + start, seen ? score : all(-INFINITY));
+                score += load<F32>(bias);
+            }
+            I32 seen = less(all(block.begin[q] - 1), at) & less(at, all(block.end[q]));
+            store(block.scores[q] + start, select(seen, score, all(-INFINITY)));
         }
     }
 }

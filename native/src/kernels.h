@@ -73,7 +73,7 @@ struct Kernels {
     void (*multiply)(const float* a, const float* b, int width, float* out);
     void (*activate)(Activation kind, const float* x, int width, float* out);
     void (*round_to_bfloats)(const float* x, int width, std::uint16_t* out);
-    void (*round_to_ints)(const float* x, int width, std::int8_t* ints, float* scales, std::int32_t* sums);
+    void (*round_to_ints)(const float* x, int width, const Ints& out);
 
     // Attention in three parts: products and scores of a block's queries; scores to a pattern; and
     // the values mixed by it

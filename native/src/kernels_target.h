@@ -13,8 +13,9 @@ namespace lucid::LUCID_TARGET {
 
 using Product = void (*)(const Matrix&, int, const Activations&, int, float*, int);
 
-constexpr int TILES = 2;              // of W that are multiplied at once with
-constexpr int ROWS[] = {6, 4, 2, 1};  // so many rows of x: what fits into registers
+// What fits into registers: tiles of W that are multiplied at once with so many rows of x
+constexpr int TILES = REGISTER == 64 ? 2 : 1;
+constexpr int ROWS[] = {6, 4, 2, 1};
 
 // One product for each number of rows at once. A single row is multiplied with one tile after the
 // other: W is then read once, from end to end, as memory is fastest.

@@ -72,15 +72,24 @@ struct Matrix {
     std::size_t bytes() const { return values.size() + high.size() + scales.size() + least.size(); }
 };
 
+// Rows of numbers as scale * int, a scale for each 32 columns. Which of `bytes` and `pairs` there are
+// depends on what the processor's products want.
+struct Ints {
+    std::int8_t* bytes = nullptr;
+    std::int16_t* pairs = nullptr;     // of four columns the first and third, then the second and fourth
+    float* scales = nullptr;           // by group of 32 columns
+    float* weighted = nullptr;         // scale * sum of the group's ints
+    std::int32_t* sums = nullptr;      // of the group's ints
+    std::int32_t* half_sums = nullptr; // the same of 16 columns each
+};
+
 // Vectors that a matrix is multiplied with, in the form its format wants: rows of `width` columns,
 // filled up with zeros.
 struct Activations {
     int rows = 0, width = 0;
     const float* floats = nullptr;            // F32, F16
     const std::uint16_t* bfloats = nullptr;   // BF16, where the processor has dot products of them
-    const std::int8_t* ints = nullptr;        // INTS: x = scale * int
-    const float* scales = nullptr;            // by row and group of 32
-    const std::int32_t* sums = nullptr;       // of the ints, by row and 16 columns
+    Ints ints;                                // INTS
 };
 
 }  // namespace lucid

@@ -24,14 +24,23 @@ void Rows::make_room(int rows) {
     if (floats.size() >= numbers * 4) return;
     floats = Buffer(numbers * 4);
     bfloats = Buffer(numbers * 2);
-    ints = Buffer(numbers);
+    bytes = Buffer(numbers);
+    pairs = Buffer(numbers * 2);
     scales = Buffer(numbers / GROUP * 4);
-    sums = Buffer(numbers / 16 * 4);
+    weighted = Buffer(numbers / GROUP * 4);
+    sums = Buffer(numbers / GROUP * 4);
+    half_sums = Buffer(numbers / GROUP * 8);
 }
 
-Activations Rows::activations(int rows) const {
-    return {rows, width, floats.as<float>(), bfloats.as<std::uint16_t>(), ints.as<std::int8_t>(), scales.as<float>(),
-            sums.as<std::int32_t>()};
+Activations Rows::activations(int rows) {
+    return {rows, width, floats.as<float>(), bfloats.as<std::uint16_t>(), ints(0)};
+}
+
+Ints Rows::ints(int row) {
+    const std::size_t numbers = std::size_t(row) * width, groups = numbers / GROUP;
+    return {bytes.as<std::int8_t>() + numbers,  pairs.as<std::int16_t>() + numbers,
+            scales.as<float>() + groups,        weighted.as<float>() + groups,
+            sums.as<std::int32_t>() + groups,   half_sums.as<std::int32_t>() + 2 * groups};
 }
 
 void Pass::Rotation::make_room(int positions) {
@@ -419,9 +428,7 @@ void Pass::prepare(Rows& rows, int at, std::initializer_list<const Matrix*> read
     const int width = rows.width;
     const std::size_t row = std::size_t(at);
     if (ints)
-        k_.round_to_ints(rows.row(at), width, rows.ints.as<std::int8_t>() + row * std::size_t(width),
-                         rows.scales.as<float>() + row * std::size_t(width / GROUP),
-                         rows.sums.as<std::int32_t>() + row * std::size_t(width / 16));
+        k_.round_to_ints(rows.row(at), width, rows.ints(at));
     if (bfloats) k_.round_to_bfloats(rows.row(at), width, rows.bfloats.as<std::uint16_t>() + row * std::size_t(width));
 }
 

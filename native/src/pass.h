@@ -34,12 +34,13 @@ inline int lanes(int n) {
 // Rows of numbers, each as wide as a whole number of groups; and what products want of them
 struct Rows {
     int width = 0;
-    Buffer floats, bfloats, ints, scales, sums;
+    Buffer floats, bfloats, bytes, pairs, scales, weighted, sums, half_sums;
 
     // Memory for so many rows, none of which is kept
     void make_room(int rows);
     float* row(int at) { return floats.as<float>() + std::size_t(at) * width; }
-    Activations activations(int rows) const;
+    Activations activations(int rows);
+    Ints ints(int row);
 };
 
 class Pass {

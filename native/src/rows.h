@@ -17,7 +17,7 @@ inline F32 load_some(const float* from, int n) {
     return found;
 }
 
-inline void store_some(float* to, F32 value, int n) {
+inline void store_some(float* to, const F32& value, int n) {
     std::memcpy(to, &value, std::size_t(n < LANES ? n : LANES) * sizeof(float));
 }
 
@@ -38,8 +38,9 @@ inline float deviation(const float* x, int n, float centre, float eps) {
         squares = fma(apart, apart, squares);
     }
     if (at < n) {
-        F32 apart = load_some(x + at, n - at) - all(centre);
-        for (int lane = n - at; lane < LANES; ++lane) apart[lane] = 0.0f;
+        alignas(64) float rest[LANES] = {};
+        for (int lane = 0; lane < n - at; ++lane) rest[lane] = x[at + lane] - centre;
+        F32 apart = load<F32>(rest);
         squares = fma(apart, apart, squares);
     }
     return std::sqrt(sum(squares) / float(n) + eps);
@@ -83,32 +84,38 @@ inline void rotate(const float* x, const float* cosine, const float* sine, int n
 
 // bfloat16: to the nearest, ties to even
 inline void round_to_bfloats(const float* x, int width, std::uint16_t* out) {
-    for (int at = 0; at < width; at += LANES) {
-        U32 bits = load<U32>(x + at);
-        U32 up = bits + 0x7fffu + (bits >> 16 & 1u);
-        U32 quiet = bits | 0x400000u;  // what is no number stays none
-        U32 is_nan = reinterpret_cast<U32>((bits & 0x7fffffffu) > 0x7f800000u);
-        U32 chosen = (is_nan & quiet) | (~is_nan & up);
-        store(out + at, __builtin_convertvector(chosen >> 16, U16));
+    for (int at = 0; at < width; ++at) {
+        const std::uint32_t bits = std::bit_cast<std::uint32_t>(x[at]);
+        const std::uint32_t up = bits + 0x7fffu + (bits >> 16 & 1u);
+        const std::uint32_t quiet = bits | 0x400000u;  // what is no number stays none
+        out[at] = std::uint16_t(((bits & 0x7fffffffu) > 0x7f800000u ? quiet : up) >> 16);
     }
 }
 
-// x = scale * int in groups of 32, scale = max|x| / 127; and the sums of sixteen ints each
-inline void round_to_ints(const float* x, int width, std::int8_t* ints, float* scales, std::int32_t* sums) {
+// x = scale * int in groups of 32, scale = max|x| / 127; and their sums
+inline void round_to_ints(const float* x, int width, const Ints& out) {
     for (int group = 0; group * GROUP < width; ++group) {
         const float* from = x + group * GROUP;
-        F32 a = load<F32>(from), b = load<F32>(from + LANES);
-        float most = largest(maximum(maximum(a, -a), maximum(b, -b)));
-        float scale = most / 127.0f;
-        float inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        scales[group] = scale;
+        const F32 a = load<F32>(from), b = load<F32>(from + LANES);
+        const float most = largest(maximum(absolute(a), absolute(b)));
+        const float scale = most / 127.0f;
+        const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
+        alignas(64) std::int32_t whole[GROUP];
+        std::int32_t sums[2];
         for (int part = 0; part < 2; ++part) {
-            F32 value = (part ? b : a) * all(inverse);
+            const F32 value = (part ? b : a) * all(inverse);
             // 1.5 * 2^23 added and taken away rounds to the nearest whole number, ties to even
-            I32 whole = __builtin_convertvector((value + all(12582912.0f)) - all(12582912.0f), I32);
-            store(ints + group * GROUP + part * LANES, __builtin_convertvector(whole, I8));
-            sums[group * 2 + part] = sum(whole);
+            const I32 near = converted<std::int32_t>((value + all(12582912.0f)) - all(12582912.0f));
+            store(whole + part * LANES, near);
+            sums[part] = out.half_sums[group * 2 + part] = sum(near);
         }
+        out.scales[group] = scale;
+        out.sums[group] = sums[0] + sums[1];
+        out.weighted[group] = scale * float(sums[0] + sums[1]);
+        std::int8_t* bytes = out.bytes + group * GROUP;
+        for (int at = 0; at < GROUP; ++at) bytes[at] = std::int8_t(whole[at]);
+        std::int16_t* pairs = out.pairs + group * GROUP;
+        for (int at = 0; at < GROUP; ++at) pairs[at] = std::int16_t(whole[at / 4 * 4 + (at % 2) * 2 + at % 4 / 2]);
     }
 }
 
