@@ -12,15 +12,17 @@ namespace lucid::LUCID_TARGET {
 template <int BITS>
 struct Weights {
     const std::uint8_t* low = nullptr;
-    const std::uint64_t* high = nullptr;
+    const std::uint8_t* high = nullptr;
 
     Weights() = default;
     Weights(const Matrix& m, int at)
         : low(m.values.as() + std::size_t(at) * m.tile_bytes()),
-          high(m.high.as<std::uint64_t>() + std::size_t(at) * m.tile_high_bytes() / 8) {}
+          high(m.high.as() + std::size_t(at) * m.tile_high_bytes()) {}
 
-    // Columns 8j to 8j + 3 in `a`, 8j + 4 to 8j + 7 in `b`
-    void eight(int j, U8& a, U8& b) const {
+    // Of the `steps` times eight columns number `part`, the eight number `step`: the first four of them
+    // in `a`, the others in `b`
+    void eight(int part, int steps, int step, U8& a, U8& b) const {
+        const int j = part * steps + step;
         if constexpr (BITS == 8) {
             a = load<U8>(low + j * 128);
             b = load<U8>(low + j * 128 + 64);
@@ -29,38 +31,19 @@ struct Weights {
         const U8 nibble = filled<U8>(std::uint8_t(15)), both = load<U8>(low + j * 64);
         a = both & nibble;
         b = as<std::uint8_t>(as<std::uint16_t>(both) >> 4) & nibble;
-        if constexpr (BITS >= 5) {
-            constexpr int WORDS = 2 * (BITS - 4);
-            a = a | chosen(high + j * WORDS, 16);
-            b = b | chosen(high + j * WORDS + 1, 16);
-            if constexpr (BITS == 6) {
-                a = a | chosen(high + j * WORDS + 2, 32);
-                b = b | chosen(high + j * WORDS + 3, 32);
-            }
+        if constexpr (BITS == 5 || BITS == 6) {
+            constexpr int STEPS = 4 / (BITS - 4);  // whose higher bits share 64 bytes
+            const auto bits = as<std::uint16_t>(load<U8>(high + (part * (steps / STEPS) + step / STEPS) * 64));
+            a = a | upper(bits, 4 - (BITS - 4) * (step % STEPS) * 2);
+            b = b | upper(bits, 4 - (BITS - 4) * (step % STEPS * 2 + 1));
         }
     }
 
-    // `bit` in the bytes that `mask` names, else 0
-    static U8 chosen(const std::uint64_t* mask, std::uint8_t bit) {
-#if defined(__AVX512BW__)
-        return {reinterpret_cast<U8::Raw>(_mm512_maskz_set1_epi8(*mask, char(bit)))};
-#elif defined(__AVX2__)
-        // each byte of the mask to the eight bytes that its bits are about, and of it their own bit
-        const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-        const __m256i own = _mm256_set1_epi64x(std::int64_t(0x8040201008040201u));
-        auto half = [&](int at) {
-            std::int32_t part;
-            std::memcpy(&part, reinterpret_cast<const std::uint8_t*>(mask) + at * 4, 4);
-            const __m256i bits = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(part), spread), own);
-            const __m256i there = _mm256_and_si256(_mm256_cmpeq_epi8(bits, own), _mm256_set1_epi8(char(bit)));
-            return Vec<std::uint8_t, 32>{reinterpret_cast<Vec<std::uint8_t, 32>::Raw>(there)};
-        };
-        return both(half(0), half(1));
-#else
-        std::uint8_t lanes[64];
-        for (int at = 0; at < 64; ++at) lanes[at] = std::uint8_t((*mask >> at & 1) * bit);
-        return load<U8>(lanes);
-#endif
+  private:
+    // The bits beyond four, once they stand where they belong
+    static U8 upper(const Vec<std::uint16_t, 32>& bits, int by) {
+        const auto there = by >= 0 ? bits << by : bits >> -by;
+        return as<std::uint8_t>(there) & filled<U8>(std::uint8_t(BITS == 5 ? 16 : 48));
     }
 };
 
@@ -71,6 +54,7 @@ template <int BITS>
 struct Sums {
     using X = std::int8_t;
     static const X* of(const Ints& x) { return x.bytes; }
+    static constexpr int place(int column) { return column; }
 
     I32 total{};
 
@@ -99,6 +83,7 @@ template <int BITS>
 struct Sums {
     using X = std::int8_t;
     static const X* of(const Ints& x) { return x.bytes; }
+    static constexpr int place(int column) { return column; }
 
     I16 part{};
     I32 total{};
@@ -139,16 +124,18 @@ template <>
 struct Sums<8> {
     using X = std::int16_t;
     static const X* of(const Ints& x) { return x.pairs; }
+    static constexpr int place(int column) { return column / GROUP * GROUP + column % GROUP / 2; }
 
     I32 total{};
 
-    void add(const U8& a, const U8& b, const X* x) { total = dot(dot(total, a, x), b, x + 4); }
+    void add(const U8& a, const U8& b, const X* x) { total = dot(dot(total, a, x), b, x + 2); }
     I32 whole() const { return total; }
 
   private:
     static I32 dot(const I32& sum, const U8& w, const X* x) {
         std::int32_t pairs[2];
-        std::memcpy(pairs, x, 8);
+        std::memcpy(&pairs[0], x, 4);
+        std::memcpy(&pairs[1], x + GROUP / 2, 4);
         const __m256i even = _mm256_set1_epi32(pairs[0]), odd = _mm256_set1_epi32(pairs[1]);
         return each(
             [&](const Vec<std::int32_t, 8>& so_far, const Byte32& bytes) {
@@ -167,6 +154,7 @@ template <int BITS>
 struct Sums {
     using X = std::int8_t;
     static const X* of(const Ints& x) { return x.bytes; }
+    static constexpr int place(int column) { return column; }
 
     I32 total{};
 

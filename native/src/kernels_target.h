@@ -40,11 +40,11 @@ template <int R, int T>
 struct OfBfloats {
     static constexpr Product run = product_bfloats<R, T>;
 };
-template <int BITS, int PER_SCALE, bool LEAST, bool WIDE>
+template <int BITS, int PER_SCALE, bool LEAST, bool NESTED>
 struct OfInts {
     template <int R, int T>
     struct Of {
-        static constexpr Product run = product_ints<BITS, PER_SCALE, LEAST, WIDE, R, T>;
+        static constexpr Product run = product_ints<BITS, PER_SCALE, LEAST, NESTED, R, T>;
     };
 };
 
@@ -53,8 +53,8 @@ template <int BITS>
 const Products& of_ints(const Matrix& m) {
     static constexpr Products plain = products<OfInts<BITS, 32, false, false>::template Of>();
     static constexpr Products least = products<OfInts<BITS, 32, true, false>::template Of>();
-    static constexpr Products wide = products<OfInts<BITS, 32, true, true>::template Of>();
-    return m.wide ? wide : m.has_least ? least : plain;
+    static constexpr Products nested = products<OfInts<BITS, 32, true, true>::template Of>();
+    return m.nested ? nested : m.has_least ? least : plain;
 }
 
 inline const Products& products_of(const Matrix& m) {

@@ -4,18 +4,45 @@
 #include <cstring>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace lucid {
 
-Buffer::Buffer(std::size_t bytes) : size_(bytes) {
-    std::size_t whole = (bytes + 63) / 64 * 64;
-    auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(64, whole ? whole : 64));
-    if (!memory) throw std::bad_alloc();
-    std::memset(memory, 0, whole);
-    memory_.reset(memory);
+namespace {
+
+constexpr std::size_t LARGE_PAGE = std::size_t(2) << 20, PIECE = std::size_t(32) << 20;
+
+std::size_t filled(std::size_t bytes, std::size_t unit) {
+    return (bytes + unit - 1) / unit * unit;
 }
 
-void Buffer::Free::operator()(std::uint8_t* memory) const {
-    std::free(memory);
+std::shared_ptr<std::uint8_t> zeros(std::size_t bytes, std::size_t alignment) {
+    const std::size_t whole = filled(bytes ? bytes : 1, alignment);
+    auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(alignment, whole));
+    if (!memory) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (alignment == LARGE_PAGE) madvise(memory, whole, MADV_HUGEPAGE);  // before it is touched
+#endif
+    std::memset(memory, 0, whole);
+    return {memory, [](std::uint8_t* old) { std::free(old); }};
+}
+
+}  // namespace
+
+Buffer::Buffer(std::size_t bytes) : memory_(zeros(bytes, 64)), size_(bytes) {}
+
+Buffer Arena::take(std::size_t bytes) {
+    const std::size_t whole = filled(bytes, 64);
+    if (used_ + whole > size_) {
+        size_ = filled(whole > PIECE ? whole : PIECE, LARGE_PAGE);
+        piece_ = zeros(size_, LARGE_PAGE);
+        used_ = 0;
+    }
+    std::shared_ptr<std::uint8_t> here(piece_, piece_.get() + used_);
+    used_ += whole;
+    return {std::move(here), bytes};
 }
 
 std::size_t Matrix::tile_bytes() const {

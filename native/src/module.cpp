@@ -24,7 +24,8 @@ using Order = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::dev
 using FloatRows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 using MatrixRef = std::shared_ptr<const Matrix>;
 
-MatrixRef matrix(const std::string& format, Bytes data, int rows, int columns, std::optional<Order> order) {
+MatrixRef matrix(Arena& arena, const std::string& format, Bytes data, int rows, int columns,
+                 std::optional<Order> order) {
     const Source* from = source(format);
     require(from, "unknown format");
     require(rows > 0 && columns > 0 && columns % from->columns == 0, "rows are no whole blocks");
@@ -36,7 +37,8 @@ MatrixRef matrix(const std::string& format, Bytes data, int rows, int columns, s
             require(order->data()[row] >= 0 && order->data()[row] < rows, "a row that is not there");
     }
     nb::gil_scoped_release unlocked;
-    return std::make_shared<const Matrix>(pack(*from, data.data(), rows, columns, order ? order->data() : nullptr));
+    return std::make_shared<const Matrix>(
+        pack(arena, *from, data.data(), rows, columns, order ? order->data() : nullptr));
 }
 
 FloatRows rows_of(std::size_t rows, int width, float*& data) {
@@ -261,6 +263,7 @@ NB_MODULE(_native, m) {
                 unpack_row(self, row, data + std::size_t(row) * std::size_t(self.columns));
             return found;
         });
+    nb::class_<Arena>(m, "Arena").def(nb::init<>());
     nb::class_<Sequence>(m, "Sequence")
         .def(nb::init<>())
         .def_ro("length", &Sequence::length)
@@ -285,7 +288,7 @@ NB_MODULE(_native, m) {
         .def("keep", &PyWatch::keep)
         .def("edit", &PyWatch::edit)
         .def("release", &PyWatch::release);
-    m.def("matrix", &matrix, nb::arg("format"), nb::arg("data"), nb::arg("rows"), nb::arg("columns"),
+    m.def("matrix", &matrix, nb::arg("arena"), nb::arg("format"), nb::arg("data"), nb::arg("rows"), nb::arg("columns"),
           nb::arg("order").none());
     m.def("model", &model);
     m.def("layer_sites", [] {

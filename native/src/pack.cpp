@@ -37,8 +37,9 @@ float half(std::uint16_t bits) {
 // One block's unsigned ints, and the scale and least of each of its groups
 struct Unpacked {
     std::uint8_t q[256];
-    std::uint16_t scale[16], least[16];    // float16
-    float wide_scale[16], wide_least[16];  // where the format has no float16 of its own
+    std::uint16_t scale[16], least[16];            // float16
+    std::int8_t nested_scale[16], nested_least[16];  // times these float16:
+    std::uint16_t unit, least_unit;
 };
 
 // 5-bit ints: four bits and, in `high`, the fifth
@@ -54,7 +55,7 @@ std::uint32_t u32(const std::uint8_t* from) {
 }
 
 // Eight 6-bit scales and eight 6-bit minima in twelve bytes
-void scales_of_k(const std::uint8_t* packed, float scale, float least, Unpacked& out) {
+void scales_of_k(const std::uint8_t* packed, Unpacked& out) {
     for (int j = 0; j < 8; ++j) {
         int s, m;
         if (j < 4) {
@@ -64,8 +65,8 @@ void scales_of_k(const std::uint8_t* packed, float scale, float least, Unpacked&
             s = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
             m = packed[j + 4] >> 4 | (packed[j] >> 6) << 4;
         }
-        out.wide_scale[j] = scale * float(s);
-        out.wide_least[j] = -(least * float(m));
+        out.nested_scale[j] = std::int8_t(s);
+        out.nested_least[j] = std::int8_t(-m);
     }
 }
 
@@ -80,7 +81,9 @@ void unpack(const Source& from, const std::uint8_t* b, Unpacked& out) {
         from.blocks == Blocks::Q4 ? fives(rest, 0, out.q) : fives(rest + 4, u32(rest), out.q);
     } else if (from.blocks == Blocks::Q45_K) {
         const bool five = from.bits == 5;
-        scales_of_k(b + 4, half(u16(b)), half(u16(b + 2)), out);
+        out.unit = u16(b);
+        out.least_unit = u16(b + 2);
+        scales_of_k(b + 4, out);
         const std::uint8_t *high = b + 16, *nibbles = five ? b + 48 : b + 16;
         for (int pair = 0; pair < 4; ++pair)
             for (int j = 0; j < 32; ++j) {
@@ -92,7 +95,7 @@ void unpack(const Source& from, const std::uint8_t* b, Unpacked& out) {
             }
     } else {  // Q6_K
         const std::uint8_t *low = b, *high = b + 128, *scales = b + 192;
-        float scale = half(u16(b + 208));
+        out.unit = u16(b + 208);
         for (int part = 0; part < 2; ++part)
             for (int j = 0; j < 32; ++j) {
                 std::uint8_t h = high[part * 32 + j];
@@ -103,7 +106,7 @@ void unpack(const Source& from, const std::uint8_t* b, Unpacked& out) {
                 q[j + 64] = std::uint8_t(l[j] >> 4 | (h >> 4 & 3) << 4);
                 q[j + 96] = std::uint8_t(l[j + 32] >> 4 | (h >> 6 & 3) << 4);
             }
-        for (int j = 0; j < 16; ++j) out.wide_scale[j] = scale * float(std::int8_t(scales[j]));
+        for (int j = 0; j < 16; ++j) out.nested_scale[j] = std::int8_t(scales[j]);
     }
 }
 
@@ -120,9 +123,15 @@ Place place(const Matrix& m, int lane, int column) {
     return {std::size_t(eight) * 64 + within, rest >= 4};
 }
 
-// Which word of the tile's higher bits, for bit `bit` (0: the fifth, 1: the sixth)
-std::size_t word(const Matrix& m, int column, int bit) {
-    return std::size_t(column / 8) * 2 * (m.bits - 4) + bit * 2 + (column % 8) / 4;
+// Where the bits beyond four of (row in tile, column) stand: which byte of the tile's, from which bit on
+struct Upper {
+    std::size_t byte;
+    int shift;
+};
+
+Upper upper(const Matrix& m, int lane, int column) {
+    const int bits = m.bits - 4, columns = GROUP / bits;  // that share 64 bytes
+    return {std::size_t(column / columns) * 64 + std::size_t(lane * 4 + column % 4), column % columns / 4 * bits};
 }
 
 int get_int(const Matrix& m, int row, int column) {
@@ -130,12 +139,10 @@ int get_int(const Matrix& m, int row, int column) {
     Place at = place(m, row % TILE, column);
     std::uint8_t byte = m.values.as()[tile * m.tile_bytes() + at.byte];
     if (m.bits == 8) return byte;
-    int q = at.upper ? byte >> 4 : byte & 15;
-    for (int bit = 0; bit < m.bits - 4; ++bit) {
-        auto* words = m.high.as<std::uint64_t>() + tile * m.tile_high_bytes() / 8;
-        q |= int(words[word(m, column, bit)] >> (row % TILE * 4 + column % 4) & 1) << (4 + bit);
-    }
-    return q;
+    const int q = at.upper ? byte >> 4 : byte & 15;
+    if (m.bits == 4) return q;
+    const Upper high = upper(m, row % TILE, column);
+    return q | (m.high.as()[tile * m.tile_high_bytes() + high.byte] >> high.shift & ((1 << (m.bits - 4)) - 1)) << 4;
 }
 
 // Where the scale of (row, group) stands; a group has per_scale columns
@@ -144,15 +151,23 @@ std::size_t scale_at(const Matrix& m, int row, int group) {
     return (std::size_t(row / TILE) * groups + group) * TILE + row % TILE;
 }
 
+// Where the unit of (row, 256 columns) stands; that of the least is TILE behind it
+std::size_t unit_at(const Matrix& m, int row, int super) {
+    return (std::size_t(row / TILE) * std::size_t(m.padded() / SUPER) + super) * 2 * TILE + row % TILE;
+}
+
+// A scale or a least weight
+float factor(const Matrix& m, const Buffer& factors, int row, int column, int behind) {
+    const std::size_t at = scale_at(m, row, column / m.per_scale);
+    if (!m.nested) return half(factors.as<std::uint16_t>()[at]);
+    return half(m.units.as<std::uint16_t>()[unit_at(m, row, column / SUPER) + behind]) *
+           float(factors.as<std::int8_t>()[at]);
+}
+
 std::uint32_t word32(const std::uint8_t* from) {
     std::uint32_t found;
     std::memcpy(&found, from, 4);
     return found;
-}
-
-// Bit `bit` of each of four bytes, as four bits
-std::uint64_t bits_of(std::uint32_t four, int bit) {
-    return (four >> bit & 0x01010101u) * 0x01020408u >> 24 & 15;
 }
 
 // Eight columns of one row of a tile
@@ -166,10 +181,13 @@ void put_eight(Matrix& m, std::size_t tile, int lane, int column, const std::uin
     }
     const std::uint32_t both = (a & 0x0f0f0f0fu) | (b & 0x0f0f0f0fu) << 4;
     std::memcpy(values + column * 8 + lane * 4, &both, 4);
-    auto* words = m.high.as<std::uint64_t>() + tile * m.tile_high_bytes() / 8;
-    for (int bit = 0; bit < m.bits - 4; ++bit) {
-        words[word(m, column, bit)] |= bits_of(a, 4 + bit) << (lane * 4);
-        words[word(m, column + 4, bit)] |= bits_of(b, 4 + bit) << (lane * 4);
+    if (m.bits == 4) return;
+    const std::uint32_t mask = m.bits == 5 ? 0x01010101u : 0x03030303u;
+    for (int four = 0; four < 2; ++four) {
+        const Upper at = upper(m, lane, column + four * 4);
+        std::uint8_t* bytes = m.high.as() + tile * m.tile_high_bytes() + at.byte;
+        const std::uint32_t together = word32(bytes) | ((four ? b : a) >> 4 & mask) << at.shift;
+        std::memcpy(bytes, &together, 4);
     }
 }
 
@@ -181,11 +199,16 @@ void pack_ints(Matrix& m, const Source& from, const std::uint8_t* data, int row)
         unpack(from, data + std::size_t(block) * from.bytes, found);
         for (int at = 0; at < from.columns; at += 8)
             put_eight(m, tile, row % TILE, block * from.columns + at, found.q + at);
+        if (m.nested) {
+            std::uint16_t* units = m.units.as<std::uint16_t>() + unit_at(m, row, block);
+            units[0] = found.unit;
+            units[TILE] = found.least_unit;
+        }
         for (int group = 0; group < groups; ++group) {
             std::size_t at = scale_at(m, row, block * groups + group);
-            if (m.wide) {
-                m.scales.as<float>()[at] = found.wide_scale[group];
-                if (m.has_least) m.least.as<float>()[at] = found.wide_least[group];
+            if (m.nested) {
+                m.scales.as<std::int8_t>()[at] = found.nested_scale[group];
+                if (m.has_least) m.least.as<std::int8_t>()[at] = found.nested_least[group];
             } else {
                 m.scales.as<std::uint16_t>()[at] = found.scale[group];
                 if (m.has_least) m.least.as<std::uint16_t>()[at] = found.least[group];
@@ -216,7 +239,8 @@ const Source* source(std::string_view name) {
     return found == std::end(SOURCES) ? nullptr : found;
 }
 
-Matrix pack(const Source& from, const std::uint8_t* data, int rows, int columns, const std::int32_t* order) {
+Matrix pack(Arena& arena, const Source& from, const std::uint8_t* data, int rows, int columns,
+            const std::int32_t* order) {
     Matrix m;
     m.format = from.format;
     m.rows = rows;
@@ -227,13 +251,14 @@ Matrix pack(const Source& from, const std::uint8_t* data, int rows, int columns,
     m.per_scale = from.per_scale;
     m.zero = from.zero;
     m.has_least = from.least;
-    m.wide = from.wide;
-    m.values = Buffer(m.tile_bytes() * m.tiles);
+    m.nested = from.nested;
+    m.values = arena.take(m.tile_bytes() * m.tiles);
     if (m.format == Format::INTS) {
-        std::size_t scales = std::size_t(m.padded() / m.per_scale) * m.tiles * TILE * (m.wide ? 4 : 2);
-        m.high = Buffer(m.tile_high_bytes() * m.tiles);
-        m.scales = Buffer(scales);
-        m.least = Buffer(m.has_least ? scales : 0);
+        const std::size_t scales = std::size_t(m.padded() / m.per_scale) * m.tiles * TILE * (m.nested ? 1 : 2);
+        m.high = arena.take(m.tile_high_bytes() * m.tiles);
+        m.scales = arena.take(scales);
+        m.least = arena.take(m.has_least ? scales : 0);
+        if (m.nested) m.units = arena.take(std::size_t(m.padded() / SUPER) * m.tiles * TILE * 4);
     }
     const std::size_t row_bytes = std::size_t(columns) / from.columns * from.bytes;
     for (int row = 0; row < rows; ++row) {
@@ -255,11 +280,8 @@ void unpack_row(const Matrix& m, int row, float* out) {
                 break;
             }
             case Format::INTS: {
-                std::size_t at = scale_at(m, row, column / m.per_scale);
-                float scale = m.wide ? m.scales.as<float>()[at] : half(m.scales.as<std::uint16_t>()[at]);
-                out[column] = scale * float(get_int(m, row, column) - m.zero);
-                if (m.has_least)
-                    out[column] += m.wide ? m.least.as<float>()[at] : half(m.least.as<std::uint16_t>()[at]);
+                out[column] = factor(m, m.scales, row, column, 0) * float(get_int(m, row, column) - m.zero);
+                if (m.has_least) out[column] += factor(m, m.least, row, column, TILE);
             }
         }
     }

@@ -19,14 +19,15 @@ struct Source {
     Blocks blocks;
     int columns, bytes;  // of a block
     int bits, per_scale, zero;
-    bool least, wide;
+    bool least, nested;
 };
 
 const Source* source(std::string_view name);
 
 // The matrix whose row i is row `order[i]` of `data` (i itself where `order` is null). `data` holds
 // as many rows as `rows`, of `columns` numbers each, a whole number of blocks.
-Matrix pack(const Source& from, const std::uint8_t* data, int rows, int columns, const std::int32_t* order);
+Matrix pack(Arena& arena, const Source& from, const std::uint8_t* data, int rows, int columns,
+            const std::int32_t* order);
 
 // Row `row` as float32 numbers: exactly what its stored ones mean
 void unpack_row(const Matrix& m, int row, float* out);

@@ -103,7 +103,8 @@ void Pass::attend(int thread, const Attention& a, const Place& place) {
     const int group = a.heads / a.kv_heads;
     const int units = rows_ * group;  // of a head of keys
     const int blocks = (units + QUERIES - 1) / QUERIES;
-    Share mine(blocks * a.kv_heads, thread, pool_.threads());
+    // the last thread has had the work on a single token's rows: here the first gets what is over
+    Share mine(blocks * a.kv_heads, pool_.threads() - 1 - thread, pool_.threads());
     float* room = own_[std::size_t(thread)].scores.data();
     for (int at = mine.begin; at < mine.end; ++at) {
         const int kv = at / blocks, first = at % blocks * QUERIES;

@@ -104,17 +104,21 @@ void product_bfloats(const Matrix& m, int tile, const Activations& x, int row, f
 
 // --- ints ------------------------------------------------------------------------------------------
 
-template <bool WIDE>
-inline F32 scale(const Buffer& scales, std::size_t at) {
-    if constexpr (WIDE) return load<F32>(scales.as<float>() + at * TILE);
-    return halves(scales.as<std::uint16_t>() + at * TILE);
+// The scales of a tile's rows in one group, or their least weights: `at` is the place of the group,
+// `unit` that of its units, where they are nested
+template <bool NESTED>
+inline F32 factors(const Matrix& m, const Buffer& from, std::size_t at, std::size_t unit) {
+    if constexpr (NESTED)
+        return halves(m.units.as<std::uint16_t>() + unit * TILE) * wholes(from.as<std::int8_t>() + at * TILE);
+    else
+        return halves(from.as<std::uint16_t>() + at * TILE);
 }
 
 // W in ints, x in ints: within a group the sum is exact, sum(q x) - zero sum(x), where zero is half of
 // the ints' range, or 0 beside a least weight; then
 //   total = group's sum * (scale of w * scale of x) + total
 //   total = least of w * (scale of x * sum(x)) + total
-template <int BITS, int PER_SCALE, bool LEAST, bool WIDE, int R, int T>
+template <int BITS, int PER_SCALE, bool LEAST, bool NESTED, int R, int T>
 void product_ints(const Matrix& m, int tile, const Activations& x, int row, float* y, int stride) {
     constexpr int PARTS = GROUP / PER_SCALE;  // of a group of 32, each with a scale of its own
     using Sum = Sums<BITS>;
@@ -129,17 +133,18 @@ void product_ints(const Matrix& m, int tile, const Activations& x, int row, floa
         for (int part = 0; part < PARTS; ++part) {
             Sum sums[R][T] = {};
             for (int step = 0; step < PER_SCALE / 8; ++step) {
-                const int j = (group * GROUP + part * PER_SCALE) / 8 + step;
                 U8 a[T], b[T];
-                for (int t = 0; t < T; ++t) weights[t].eight(j, a[t], b[t]);
+                for (int t = 0; t < T; ++t) weights[t].eight(group * PARTS + part, PER_SCALE / 8, step, a[t], b[t]);
+                const int place = Sum::place(group * GROUP + part * PER_SCALE + step * 8);
                 for (int r = 0; r < R; ++r)
-                    for (int t = 0; t < T; ++t) sums[r][t].add(a[t], b[t], from[r] + j * 8);
+                    for (int t = 0; t < T; ++t) sums[r][t].add(a[t], b[t], from[r] + place);
             }
             F32 of_weights[T], least[T];
             for (int t = 0; t < T; ++t) {
                 const std::size_t at = (std::size_t(tile + t) * groups + group) * PARTS + part;
-                of_weights[t] = scale<WIDE>(m.scales, at);
-                if constexpr (LEAST) least[t] = scale<WIDE>(m.least, at);
+                const std::size_t unit = (std::size_t(tile + t) * (groups * GROUP / SUPER) + group * GROUP / SUPER) * 2;
+                of_weights[t] = factors<NESTED>(m, m.scales, at, unit);
+                if constexpr (LEAST) least[t] = factors<NESTED>(m, m.least, at, unit + 1);
             }
             for (int r = 0; r < R; ++r) {
                 const std::size_t at = first + std::size_t(r) * groups + group;

@@ -115,7 +115,10 @@ inline void round_to_ints(const float* x, int width, const Ints& out) {
         std::int8_t* bytes = out.bytes + group * GROUP;
         for (int at = 0; at < GROUP; ++at) bytes[at] = std::int8_t(whole[at]);
         std::int16_t* pairs = out.pairs + group * GROUP;
-        for (int at = 0; at < GROUP; ++at) pairs[at] = std::int16_t(whole[at / 4 * 4 + (at % 2) * 2 + at % 4 / 2]);
+        for (int at = 0; at < GROUP / 2; ++at) {
+            pairs[at] = bytes[2 * at];
+            pairs[at + GROUP / 2] = bytes[2 * at + 1];
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -176,7 +177,8 @@ inline F32 select(const I32& mask, const F32& a, const F32& b) {
     return each([](auto m, auto x, auto y) { return decltype(x){m.raw ? x.raw : y.raw}; }, mask, a, b);
 }
 
-inline F32 maximum(const F32& a, const F32& b) {
+template <int N>
+inline Vec<float, N> maximum(const Vec<float, N>& a, const Vec<float, N>& b) {
     return each([](auto x, auto y) { return decltype(x){x.raw > y.raw ? x.raw : y.raw}; }, a, b);
 }
 
@@ -202,23 +204,38 @@ inline Vec<float, N> fma(const Vec<float, N>& a, const Vec<float, N>& b, const V
         a, b, c);
 }
 
+// The first and the second half of a register's lanes
+template <class T, int N, std::size_t... AT>
+inline auto halved(const Vec<T, N>& x, std::index_sequence<AT...>) {
+    using Half = Vec<T, N / 2>;
+    return std::pair{Half{__builtin_shufflevector(x.raw, x.raw, AT...)},
+                     Half{__builtin_shufflevector(x.raw, x.raw, (AT + N / 2)...)}};
+}
+
 // All lanes of a vector joined two and two: 8 pairs, 4, 2, 1
 template <class T, int N, class Join>
 inline T joined(const Vec<T, N>& x, Join join) {
-    alignas(64) T lanes[N];
-    store(lanes, x);
-    for (int width = N / 2; width; width /= 2)
-        for (int lane = 0; lane < width; ++lane) lanes[lane] = join(lanes[lane], lanes[lane + width]);
-    return lanes[0];
+    if constexpr (requires { x.low; }) {
+        return joined(join(x.low, x.high), join);
+    } else if constexpr (N * sizeof(T) > 16) {
+        auto [low, high] = halved(x, std::make_index_sequence<N / 2>{});
+        return joined(join(low, high), join);
+    } else {
+        Vec<T, 1> lanes[N];
+        for (int lane = 0; lane < N; ++lane) lanes[lane].raw[0] = x.raw[lane];
+        for (int width = N / 2; width; width /= 2)
+            for (int lane = 0; lane < width; ++lane) lanes[lane] = join(lanes[lane], lanes[lane + width]);
+        return lanes[0].raw[0];
+    }
 }
 
 template <class T>
 inline T sum(const Vec<T, LANES>& x) {
-    return joined(x, [](T a, T b) { return a + b; });
+    return joined(x, [](const auto& a, const auto& b) { return a + b; });
 }
 
 inline float largest(const F32& x) {
-    return joined(x, [](float a, float b) { return a > b ? a : b; });
+    return joined(x, [](const auto& a, const auto& b) { return maximum(a, b); });
 }
 
 // Sixteen numbers of 16 bits, each register of them widened by `widen`
@@ -234,6 +251,24 @@ inline auto widened(const std::uint16_t* from, Widen widen) {
 template <int N>
 inline Vec<std::uint32_t, N> longer(const Vec<std::uint16_t, N>& x) {
     return {__builtin_convertvector(x.raw, typename Vec<std::uint32_t, N>::Raw)};
+}
+
+// Sixteen whole numbers of 8 bits
+inline F32 wholes(const std::int8_t* from) {
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+#elif defined(__AVX2__)
+    auto eight = [](const std::int8_t* at) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
+        return Vec<float, 8>{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))};
+    };
+    return both(eight(from), eight(from + 8));
+#else
+    alignas(64) std::int32_t lanes[LANES];
+    for (int at = 0; at < LANES; ++at) lanes[at] = from[at];
+    return converted<float>(load<I32>(lanes));
+#endif
 }
 
 // Numbers in bfloat16, which are the upper halves of float32

@@ -37,7 +37,7 @@ std::shared_ptr<const Matrix> matrix(const std::string& format, int rows, int co
             for (int at : {0, 2, from->bytes - 2})
                 if (at + 1 < from->bytes) data[block + std::size_t(at) + 1] &= halves ? 0xbb : 0xa3;
     }
-    return std::make_shared<const Matrix>(pack(*from, data.data(), rows, columns, nullptr));
+    return std::make_shared<const Matrix>(pack(arena, *from, data.data(), rows, columns, nullptr));
 }
 
 Norm norm(int n, bool centred) {

@@ -292,12 +292,13 @@ def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: dict[str
     """
     matrices: dict[str, Any] = {}
     vectors: dict[str, NDArray[np.floating]] = {}
+    arena = module.Arena()
     for address, stored in weights:
         looked_up = address.rpartition("embedding.")[2] in ("positions.weight", "segments.weight")
         if len(stored.shape) != 2:
             vectors[address] = stored.data.view(np.float32).reshape(stored.shape).copy()
             continue
-        matrix = module.matrix(stored.format, stored.data, *stored.shape, stored.order)
+        matrix = module.matrix(arena, stored.format, stored.data, *stored.shape, stored.order)
         if looked_up or "position_bias" in address:
             vectors[address] = matrix.floats()
         else:
