@@ -47,6 +47,13 @@ struct Weights {
     }
 };
 
+// Whether sums of products with eight bits read pairs
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+constexpr bool WANT_PAIRS = true;
+#else
+constexpr bool WANT_PAIRS = false;
+#endif
+
 // Sums of products with unsigned ints of BITS, of at most 32 columns
 #if defined(__AVX512VNNI__)
 

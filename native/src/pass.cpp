@@ -33,11 +33,11 @@ void Rows::make_room(int rows) {
 }
 
 Activations Rows::activations(int rows) {
-    return {rows, width, floats.as<float>(), bfloats.as<std::uint16_t>(), ints(0)};
+    return {rows, width, floats.as<float>(), bfloats.as<std::uint16_t>(), ints(0, 0)};
 }
 
-Ints Rows::ints(int row) {
-    const std::size_t numbers = std::size_t(row) * width, groups = numbers / GROUP;
+Ints Rows::ints(int row, int column) {
+    const std::size_t numbers = std::size_t(row) * width + column, groups = numbers / GROUP;
     return {bytes.as<std::int8_t>() + numbers,  pairs.as<std::int16_t>() + numbers,
             scales.as<float>() + groups,        weighted.as<float>() + groups,
             sums.as<std::int32_t>() + groups,   half_sums.as<std::int32_t>() + 2 * groups};
@@ -248,8 +248,7 @@ void Pass::layer(int thread, int at) {
     if (layer.gate) product(thread, layer.gate, input, rows_, gate_);
     bend(thread, layer, at);
     pool_.barrier();
-    after(thread, layer.feedforward_norm, layer.gate ? gate_ : up_, layer.down, at, -1, FEEDFORWARD_OUTPUT,
-          RESIDUAL_OUT);
+    after(thread, layer.feedforward_norm, layer.gate ? gate_ : up_, layer.down, at, FEEDFORWARD_OUTPUT, RESIDUAL_OUT);
 }
 
 // The sublayer's input, in the forms that `readers` want
@@ -267,18 +266,13 @@ Rows& Pass::before(int thread, const AddNorm& around, int layer, int site,
     return into;
 }
 
-// x = residual(x + output(W inner)). `mixed` is the site of what W is applied to (-1: shown already),
-// `output` that of the result, behind which the norms' stand.
-void Pass::after(int thread, const AddNorm& around, Rows& inner, const Linear& last, int layer, int mixed, int output,
+// x = residual(x + output(W inner)), `inner` being in the form that W wants. `output` is the site of the
+// product, behind which the norms' stand.
+void Pass::after(int thread, const AddNorm& around, Rows& inner, const Linear& last, int layer, int output,
                  int residual) {
     const int dim = model_.dimensions_.dim;
     auto site = [layer](int local) { return Watch::of_layer(layer, local); };
     Share mine = share(thread);
-    for (int at = mine.begin; at < mine.end; ++at) {
-        if (mixed >= 0) show(site(mixed), at, inner.row(at), last.weight->columns);
-        prepare(inner, at, {last.weight.get()});
-    }
-    pool_.barrier();
     product(thread, last, inner, rows_, part_);
     pool_.barrier();
     for (int at = mine.begin; at < mine.end; ++at) {
@@ -292,8 +286,8 @@ void Pass::after(int thread, const AddNorm& around, Rows& inner, const Linear& l
     }
 }
 
-// The activation, on the columns that this thread has just computed; or on whole rows, where
-// somebody looks
+// The activation, and the form that the last product wants: on the columns that this thread has just
+// computed; or on whole rows, where somebody looks
 void Pass::bend(int thread, const Layer& layer, int at) {
     const int hidden = layer.up.weight->rows;
     auto bend_columns = [&](int row, int first, int width) {
@@ -305,9 +299,11 @@ void Pass::bend(int thread, const Layer& layer, int at) {
         k_.activate(layer.activation, out, width, out);
         if (first + width > hidden) blank(out - first, hidden, first + width);
         if (whole) show(site(ACTIVATED), row, out, hidden);
-        if (!layer.gate) return;
-        k_.multiply(gate, up, width, gate);
-        if (whole) show(site(PRODUCT), row, gate, hidden);
+        if (layer.gate) {
+            k_.multiply(gate, up, width, gate);
+            if (whole) show(site(PRODUCT), row, gate, hidden);
+        }
+        prepare(layer.gate ? gate_ : up_, row, {layer.down.weight.get()}, first, first + width);
     };
     bool watched = false;
     for (int site : {GATE, UP, ACTIVATED, PRODUCT}) watched |= is_watched(Watch::of_layer(at, site));
@@ -419,17 +415,22 @@ void Pass::product(int thread, const Linear& linear, Rows& from, int rows, Rows&
 
 // The forms of a row that these matrices are multiplied with
 void Pass::prepare(Rows& rows, int at, std::initializer_list<const Matrix*> readers) {
+    prepare(rows, at, readers, 0, rows.width);
+}
+
+// Of some columns, whole groups of them
+void Pass::prepare(Rows& rows, int at, std::initializer_list<const Matrix*> readers, int begin, int end) {
     bool ints = false, bfloats = false;
     for (const Matrix* m : readers) {
         if (!m) continue;
         ints |= m->format == Format::INTS;
         bfloats |= m->format == Format::BF16 && k_.dots_bfloats;
     }
-    const int width = rows.width;
-    const std::size_t row = std::size_t(at);
-    if (ints)
-        k_.round_to_ints(rows.row(at), width, rows.ints(at));
-    if (bfloats) k_.round_to_bfloats(rows.row(at), width, rows.bfloats.as<std::uint16_t>() + row * std::size_t(width));
+    const float* from = rows.row(at) + begin;
+    if (ints) k_.round_to_ints(from, end - begin, rows.ints(at, begin));
+    if (bfloats)
+        k_.round_to_bfloats(from, end - begin,
+                            rows.bfloats.as<std::uint16_t>() + std::size_t(at) * std::size_t(rows.width) + begin);
 }
 
 // Of `parts` times n numbers side by side, each part by itself; `site` is the first of its four

@@ -40,7 +40,7 @@ struct Rows {
     void make_room(int rows);
     float* row(int at) { return floats.as<float>() + std::size_t(at) * width; }
     Activations activations(int rows);
-    Ints ints(int row);
+    Ints ints(int row, int column);
 };
 
 class Pass {
@@ -97,7 +97,7 @@ class Pass {
     void attention(int thread, const Attention& a, const AddNorm& around, const Place& place);
     Rows& before(int thread, const AddNorm& around, int layer, int site,
                  std::initializer_list<const Matrix*> readers);
-    void after(int thread, const AddNorm& around, Rows& inner, const Linear& last, int layer, int mixed, int output,
+    void after(int thread, const AddNorm& around, Rows& inner, const Linear& last, int layer, int output,
                int residual);
     void turn(int thread, const Attention& a, const Place& place);
     void keep(const Attention& a, const Slot& slot, Buffer& page, int position, int row);
@@ -111,6 +111,7 @@ class Pass {
 
     void product(int thread, const Linear& linear, Rows& from, int rows, Rows& to);
     void prepare(Rows& rows, int at, std::initializer_list<const Matrix*> readers);
+    void prepare(Rows& rows, int at, std::initializer_list<const Matrix*> readers, int begin, int end);
     void norm(const Norm& how, const float* x, int n, int parts, float* out, int site, int row, int thread);
     void scale(float* x, float by) const;
 

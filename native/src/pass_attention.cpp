@@ -25,8 +25,13 @@ void Pass::attention(int thread, const Attention& a, const AddNorm& around, cons
         openly |= is_edited(Watch::of_layer(place.layer, place.query + site - QUERY));
     openly ? attend_openly(thread, a, place) : attend(thread, a, place);
     pool_.barrier();
-    after(thread, around, mixed_, a.output, place.layer, place.query + MIXED - QUERY,
-          place.query + ATTENTION_OUTPUT - QUERY, place.residual);
+    Share mine = share(thread);
+    for (int at = mine.begin; at < mine.end; ++at) {
+        show(Watch::of_layer(place.layer, place.query + MIXED - QUERY), at, mixed_.row(at), a.heads * a.head_dim);
+        prepare(mixed_, at, {a.output.weight.get()});
+    }
+    pool_.barrier();
+    after(thread, around, mixed_, a.output, place.layer, place.query + ATTENTION_OUTPUT - QUERY, place.residual);
 }
 
 // Norms and rotation of heads; and keys and values into the pages
@@ -102,30 +107,26 @@ void Pass::attend(int thread, const Attention& a, const Place& place) {
     const Slot& slot = (place.crosses ? memory_layout_ : layout_).slots[std::size_t(place.layer)];
     const int group = a.heads / a.kv_heads;
     const int units = rows_ * group;  // of a head of keys
-    const int blocks = (units + QUERIES - 1) / QUERIES;
     // the last thread has had the work on a single token's rows: here the first gets what is over
-    Share mine(blocks * a.kv_heads, pool_.threads() - 1 - thread, pool_.threads());
+    Share mine(units * a.kv_heads, pool_.threads() - 1 - thread, pool_.threads());
     float* room = own_[std::size_t(thread)].scores.data();
-    for (int at = mine.begin; at < mine.end; ++at) {
-        const int kv = at / blocks, first = at % blocks * QUERIES;
-        const int last = std::min(units, first + QUERIES);
-        for (int unit = first; unit < last;) {  // one block, or more where sequences meet
-            const int sequence = tokens_[std::size_t(unit / group)].sequence;
-            Block block;
-            while (unit < last && tokens_[std::size_t(unit / group)].sequence == sequence) {
-                const int row = unit / group, head = kv * group + unit % group, q = block.count++;
-                const Token& token = tokens_[std::size_t(row)];
-                block.query[q] = query_.row(row) + head * a.head_dim;
-                block.position[q] = token.position;
-                see(a, token, place.crosses, block.begin[q], block.end[q]);
-                block.scores[q] = block.pattern[q] = room + q * room_;
-                block.mixed[q] = mixed_.row(row) + head * a.head_dim;
-                block.row[q] = row;
-                block.head[q] = head;
-                ++unit;
-            }
-            mix_block(a, slot, sequence, kv, block, place, thread);
+    for (int at = mine.begin; at < mine.end;) {
+        const int kv = at / units, sequence = tokens_[std::size_t(at % units / group)].sequence;
+        Block block;
+        for (; at < mine.end && at / units == kv && block.count < QUERIES; ++at) {
+            const int unit = at % units, row = unit / group, head = kv * group + unit % group;
+            const Token& token = tokens_[std::size_t(row)];
+            if (token.sequence != sequence) break;
+            const int q = block.count++;
+            block.query[q] = query_.row(row) + head * a.head_dim;
+            block.position[q] = token.position;
+            see(a, token, place.crosses, block.begin[q], block.end[q]);
+            block.scores[q] = block.pattern[q] = room + q * room_;
+            block.mixed[q] = mixed_.row(row) + head * a.head_dim;
+            block.row[q] = row;
+            block.head[q] = head;
         }
+        mix_block(a, slot, sequence, kv, block, place, thread);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include "dots.h"
 #include "functions.h"
 #include "matrix.h"
 
@@ -53,11 +54,13 @@ inline void normalize(const float* x, int n, float centre, float scale, float* o
 
 // x * weight (+ bias)
 inline void weigh(const float* x, int n, const float* weight, const float* bias, float* out) {
-    for (int at = 0; at < n; at += LANES) {
-        F32 value = load_some(x + at, n - at) * load_some(weight + at, n - at);
-        if (bias) value += load_some(bias + at, n - at);
-        store_some(out + at, value, n - at);
+    int at = 0;
+    for (; at + LANES <= n; at += LANES) {
+        F32 value = load<F32>(x + at) * load<F32>(weight + at);
+        if (bias) value += load<F32>(bias + at);
+        store(out + at, value);
     }
+    for (; at < n; ++at) out[at] = x[at] * weight[at] + (bias ? bias[at] : 0.0f);
 }
 
 inline void add(const float* a, const float* b, int width, float* out) {
@@ -95,29 +98,34 @@ inline void round_to_bfloats(const float* x, int width, std::uint16_t* out) {
 // x = scale * int in groups of 32, scale = max|x| / 127; and their sums
 inline void round_to_ints(const float* x, int width, const Ints& out) {
     for (int group = 0; group * GROUP < width; ++group) {
-        const float* from = x + group * GROUP;
-        const F32 a = load<F32>(from), b = load<F32>(from + LANES);
+        const F32 a = load<F32>(x + group * GROUP), b = load<F32>(x + group * GROUP + LANES);
         const float most = largest(maximum(absolute(a), absolute(b)));
         const float scale = most / 127.0f;
-        const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        alignas(64) std::int32_t whole[GROUP];
-        std::int32_t sums[2];
-        for (int part = 0; part < 2; ++part) {
-            const F32 value = (part ? b : a) * all(inverse);
-            // 1.5 * 2^23 added and taken away rounds to the nearest whole number, ties to even
-            const I32 near = converted<std::int32_t>((value + all(12582912.0f)) - all(12582912.0f));
-            store(whole + part * LANES, near);
-            sums[part] = out.half_sums[group * 2 + part] = sum(near);
-        }
+        const F32 inverse = all(most > 0.0f ? 127.0f / most : 0.0f);
+        // 1.5 * 2^23 added and taken away rounds to the nearest whole number, ties to even
+        const F32 shift = all(12582912.0f);
+        const I32 first = converted<std::int32_t>((a * inverse + shift) - shift);
+        const I32 second = converted<std::int32_t>((b * inverse + shift) - shift);
+        const std::int32_t sums[2] = {sum(first), sum(second)};
         out.scales[group] = scale;
         out.sums[group] = sums[0] + sums[1];
+        out.half_sums[group * 2] = sums[0];
+        out.half_sums[group * 2 + 1] = sums[1];
         out.weighted[group] = scale * float(sums[0] + sums[1]);
-        std::int8_t* bytes = out.bytes + group * GROUP;
+        alignas(64) std::int32_t whole[GROUP];
+        alignas(64) std::int8_t bytes[GROUP];
+        store(whole, first);
+        store(whole + LANES, second);
         for (int at = 0; at < GROUP; ++at) bytes[at] = std::int8_t(whole[at]);
-        std::int16_t* pairs = out.pairs + group * GROUP;
-        for (int at = 0; at < GROUP / 2; ++at) {
-            pairs[at] = bytes[2 * at];
-            pairs[at + GROUP / 2] = bytes[2 * at + 1];
+        std::memcpy(out.bytes + group * GROUP, bytes, sizeof bytes);
+        if constexpr (WANT_PAIRS) {
+            alignas(64) std::int16_t both[GROUP / 2], pairs[GROUP];  // the lower byte is the even column's
+            std::memcpy(both, bytes, sizeof bytes);
+            for (int at = 0; at < GROUP / 2; ++at) {
+                pairs[at] = std::int8_t(both[at]);
+                pairs[at + GROUP / 2] = std::int16_t(both[at] >> 8);
+            }
+            std::memcpy(out.pairs + group * GROUP, pairs, sizeof pairs);
         }
     }
 }
