@@ -47,9 +47,10 @@ from lucidlm.trace.trace import Trace
 Dtype = Literal["float32", "bfloat16", "float64"]
 EngineName = Literal["torch", "native", "reference"]
 
-# The largest model that runs on `reference` where PyTorch is not installed. A larger one is so much
-# slower there that the missing part had better be named.
-REFERENCE_PARAMETERS = 20_000_000
+# Up to here a model is small: it runs on `reference` where there is neither a native engine nor
+# PyTorch (a larger one is so much slower there that the missing part had better be named), and
+# natively in float32, whatever its file holds, so that nothing is rounded.
+SMALL = 20_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -306,13 +307,14 @@ def _texts(prompt: object) -> list[str] | None:
     return None
 
 
-def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = None) -> Model:
+def load(name: str, *, dtype: Dtype | None = None, engine: EngineName | None = None) -> Model:
     """The model called `name`: a pulled one, a folder, a .gguf or .safetensors file, an .ngram
     file, or a Hugging Face id.
 
-    `engine` None is PyTorch; without it, for a small model, "reference" (float64 NumPy), else
-    "native", which computes on the processor's own instructions with the weights as the file has
-    them. `dtype` changes neither of these two.
+    `engine` None is "native" where it was built: the processor's own instructions on the weights as
+    the file has them. With a `dtype`, or where it was not built, it is "torch", the readable model
+    (float32 unless said otherwise); without PyTorch, for a small model, "reference" (float64
+    NumPy). `dtype` changes neither the first nor the last of them.
 
     Raises UnknownName, CheckpointError or ConfigError in one sentence when it cannot be had.
     """
@@ -336,23 +338,23 @@ def load(name: str, *, dtype: Dtype = "float32", engine: EngineName | None = Non
 
 
 def build_engine(
-    checkpoint: Checkpoint, dtype: Dtype = "float32", engine: EngineName | None = None
+    checkpoint: Checkpoint, dtype: Dtype | None = None, engine: EngineName | None = None
 ) -> Engine:
     """The engine called `engine` for `checkpoint`, or with None the one that runs it here."""
     import numpy as np
 
-    if engine is None and find_spec("torch") is None:
-        is_small = count(checkpoint.config).parameters <= REFERENCE_PARAMETERS
-        if is_small:
-            engine = "reference"
-        elif not native.missing():
-            engine = "native"
+    is_small = count(checkpoint.config).parameters <= SMALL
+    if engine is None and dtype is None and not native.missing():
+        engine = "native"
+    if engine is None and is_small and find_spec("torch") is None:
+        engine = "reference"
     if engine == "native":
         if native.missing():
             raise GenerationError("api.no_native")
         from lucidlm.backends.native.engine import FORMATS, NativeEngine
 
-        return NativeEngine(checkpoint.config, checkpoint.stored(FORMATS))
+        formats = ("F32",) if is_small else FORMATS
+        return NativeEngine(checkpoint.config, checkpoint.stored(formats))
     weights = checkpoint.weights(np.float64 if dtype == "float64" else np.float32)
     if engine == "reference":
         from lucidlm.reference.engine import Reference
@@ -366,7 +368,7 @@ def build_engine(
         if error.name != "torch":
             raise
         raise MissingExtra("torch", checkpoint.name) from None
-    return build(checkpoint.config, weights, dtype)
+    return build(checkpoint.config, weights, dtype or "float32")
 
 
 def open_tokenizer(name: str | Checkpoint) -> Tokenizer:

@@ -21,7 +21,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 @built
 def test_doctor_names_the_engines(capsys: pytest.CaptureFixture[str]) -> None:
     found = said(capsys, "doctor", "--json")
-    assert found["used"] == "torch" and found["engines"]["torch"]["version"]
+    assert found["used"] == "native" and found["engines"]["torch"]["version"]
     assert found["engines"]["native"]["instructions"] == found["engines"]["native"]["available"][0]
     assert found["engines"]["native"]["available"][-1] == "portable"
     for lang in ("en", "zh"):
@@ -34,7 +34,8 @@ def test_doctor_says_why_one_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUCIDLM_NATIVE", "0")
-    assert said(capsys, "doctor", "--json")["engines"]["native"] is None
+    found = said(capsys, "doctor", "--json")
+    assert found["engines"]["native"] is None and found["used"] == "torch"
     assert main(["doctor"]) == 0
     assert "LUCIDLM_NATIVE" in capsys.readouterr().out
     assert main(["run", "x", "--engine", "native"]) == 2

@@ -116,12 +116,19 @@ NO_TORCH = """
 import sys
 sys.modules["torch"] = None
 """
-TOO_LARGE = "from lucidlm import api; api.REFERENCE_PARAMETERS = 1000"
+TOO_LARGE = "from lucidlm import api; api.SMALL = 1000"
 
 
 def test_without_pytorch_a_small_model_runs_all_the_same(llama: str) -> None:
     arguments = ["run", "The 猫", "--model", llama, "--max-new-tokens", "5", "--temperature", "0"]
     done = run(*arguments, before=NO_TORCH)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run(*arguments).stdout
+
+
+def test_without_pytorch_and_a_compiler_a_small_model_runs_too(llama: str) -> None:
+    arguments = ["run", "The 猫", "--model", llama, "--max-new-tokens", "5", "--temperature", "0"]
+    done = run(*arguments, before=NO_TORCH, LUCIDLM_NATIVE="0")
     assert done.returncode == 0, done.stderr
     assert done.stdout == run(*arguments).stdout
 

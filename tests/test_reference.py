@@ -379,14 +379,14 @@ def test_a_small_model_runs_without_pytorch(
     assert isinstance(lucidlm.load(folder, engine="reference").engine, Reference)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "lucidlm.model.engine")
+    monkeypatch.setenv("LUCIDLM_NATIVE", "0")
     model = lucidlm.load(folder)
     assert isinstance(model.engine, Reference)
     assert model.generate("The cat", **options).ids == wanted.ids
 
     with pytest.raises(MissingExtra, match=r"lucidlm\[torch\]"):
         lucidlm.load(folder, engine="torch")
-    monkeypatch.setattr("lucidlm.api.REFERENCE_PARAMETERS", 1000)
-    monkeypatch.setenv("LUCIDLM_NATIVE", "0")
+    monkeypatch.setattr("lucidlm.api.SMALL", 1000)
     with pytest.raises(MissingExtra, match=r"lucidlm\[torch\]"):
         lucidlm.load(folder)
 

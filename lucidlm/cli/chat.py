@@ -34,7 +34,7 @@ def chat(
     min_p: o.MinP = None,
     repetition_penalty: o.Repetition = None,
     seed: o.Seed = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ def doctor(ctx: typer.Context, as_json: o.Json = False) -> None:
     machine = here()
     gpu = machine.largest_gpu
     torch, native = _torch(gpu.name if gpu else "CPU"), _native()
-    used = "torch" if torch else "native" if native else "reference"
+    used = "native" if native else "torch" if torch else "reference"
     if as_json:
         engines = {"torch": torch, "native": native, "reference": {"dtype": "float64"}}
         session.answer({"cores": machine.cores, "used": used, "engines": engines})

@@ -45,7 +45,7 @@ def run(
     logit_bias: o.LogitBias = None,
     seed: o.Seed = None,
     beams: o.Beams = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
@@ -85,7 +85,7 @@ def translate(
     model: o.Model = o.TRANSLATOR,
     max_new_tokens: o.MaxNewTokens = None,
     beams: o.Beams = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
@@ -106,7 +106,7 @@ def fill(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="cli.argument_masked")],
     model: o.Model = o.FILLER,
     top: Annotated[int, typer.Option("--top", metavar="N", help="cli.option_top")] = 5,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:

@@ -72,7 +72,7 @@ def trace(
     top_k: o.TopK = None,
     top_p: o.TopP = None,
     seed: o.Seed = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
@@ -164,7 +164,7 @@ def explain(
     top_k: o.TopK = None,
     top_p: o.TopP = None,
     seed: o.Seed = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:
@@ -209,7 +209,7 @@ def verify(
     model: o.Model = o.WRITER,
     max_new_tokens: VerifiedTokens = None,
     edit: Edits = None,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:

@@ -51,7 +51,7 @@ def score(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="cli.argument_file")],
     model: o.Model = o.WRITER,
-    dtype: o.Dtype = "float32",
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     as_json: o.Json = False,
 ) -> None:

@@ -19,7 +19,9 @@ LENGTH = "cli.panel_length"
 
 Json = Annotated[bool, typer.Option("--json", help="cli.option_json")]
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="cli.option_model")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="|".join(DTYPES), help="cli.option_dtype")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", metavar="|".join(DTYPES), help="cli.option_dtype")
+]
 ENGINES = ("torch", "native", "reference")
 Engine = Annotated[
     str | None, typer.Option("--engine", metavar="|".join(ENGINES), help="cli.option_engine")
@@ -114,9 +116,10 @@ def one_of(option: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
-def open_model(name: str, dtype: str, engine: str | None, session: Session) -> Any:
+def open_model(name: str, dtype: str | None, engine: str | None, session: Session) -> Any:
     """The model called `name`."""
-    one_of("--dtype", dtype, DTYPES)
+    if dtype is not None:
+        one_of("--dtype", dtype, DTYPES)
     if engine is not None:
         one_of("--engine", engine, ENGINES)
     from lucidlm.api import load

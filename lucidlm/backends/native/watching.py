@@ -86,6 +86,6 @@ def show(tracer: Tracer, site: NativeSite, value: Floats) -> None:
     """One value to the tracer. It was used already: only a tracer that says beforehand what it
     changes can change anything.
     """
-    seen = getattr(tracer, "seen", tracer)
+    seen = cast(ForeseeingTracer, tracer).seen if hasattr(tracer, "changes") else tracer
     if seen(site.path, site.name, value) is not value:
         raise TraceError("trace.native_changed", address=site.address)
