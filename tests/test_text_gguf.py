@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -274,9 +275,13 @@ def real(name: str) -> tuple[Tokenizer, Any]:
     return tokenizer_from_gguf(open_gguf(path).metadata, None), theirs
 
 
-# transformers does not split digits one by one for `smollm`; no merge joins ASCII digits, so only
-# other numerals differ
-WITHOUT_NUMERALS = TEXTS.filter(lambda text: all(c.isascii() or not c.isnumeric() for c in text))
+# transformers does not split digits one by one for `smollm`. No merge joins ASCII digits, so it is
+# other numerals that differ, and white space, of which a digit takes the last.
+WITHOUT_NUMERALS = TEXTS.filter(
+    lambda text: (
+        all(c.isascii() or not c.isnumeric() for c in text) and not re.search(r"\s\s[0-9]", text)
+    )
+)
 
 
 @pytest.mark.checkpoint("smollm2-135m")
