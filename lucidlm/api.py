@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 from lucidlm.backends import native
 from lucidlm.checkpoint.load import Checkpoint, Hints, checkpoint_at, resolve
@@ -39,10 +39,10 @@ from lucidlm.text.folder import load_tokenizer
 from lucidlm.text.template import ChatTemplate, Message, PlainFrame
 from lucidlm.text.template import load as load_template
 from lucidlm.text.tokenizer import Specials, Tokenizer
-from lucidlm.trace.edits import Edit
-from lucidlm.trace.record import Recording, Subject, record
-from lucidlm.trace.tokenized import tokenized
-from lucidlm.trace.trace import Trace
+
+if TYPE_CHECKING:  # the glass is a third of all modules: who does not look need not wait for it
+    from lucidlm.trace.edits import Edit
+    from lucidlm.trace.trace import Trace
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 EngineName = Literal["torch", "native", "reference"]
@@ -209,6 +209,9 @@ class Model:
         kept, `spill` puts them on disk. Other options as for `settings`; by default one token is
         chosen. Raises TraceError before the run where it cannot be.
         """
+        from lucidlm.trace.record import Recording, Subject, record
+        from lucidlm.trace.tokenized import tokenized
+
         recording = Recording(keep=keep, edits=edits, budget=budget, spill=spill)
         texts = _texts(prompt)
         if texts is None:
@@ -246,6 +249,8 @@ class Model:
 
     def open_trace(self, path: str | Path) -> Trace:
         """A saved trace of this model; what was not captured is recomputed by it."""
+        from lucidlm.trace.trace import Trace
+
         return Trace.open(path, self.engine, self.tokenizer)
 
     def chat_ids(self, messages: Sequence[Message]) -> list[int]:

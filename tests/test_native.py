@@ -163,7 +163,7 @@ def test_a_packed_row_is_what_the_file_says(format: str) -> None:
             shaped[..., place : place + 2] = scale.reshape(rows, -1, 2)
     order = random.permutation(rows).astype(np.int32)
     wanted = dequantize(data, kind)[order]
-    matrix = _native.matrix(_native.Arena(), format, data.reshape(-1), rows, columns, order)
+    matrix = _native.matrix(_native.Arena(2), format, data.reshape(-1), rows, columns, order)
     np.testing.assert_array_equal(matrix.floats(), wanted)
 
 
@@ -177,4 +177,4 @@ def test_what_cannot_be_is_refused() -> None:
         ("Q4_0", data, 4, 32, np.array([0, 1], np.int32)),
     ):
         with pytest.raises(ValueError):
-            _native.matrix(_native.Arena(), *arguments)
+            _native.matrix(_native.Arena(2), *arguments)

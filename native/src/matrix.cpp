@@ -22,11 +22,22 @@ std::shared_ptr<std::uint8_t> zeros(std::size_t bytes, std::size_t alignment) {
     const std::size_t whole = filled(bytes ? bytes : 1, alignment);
     auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(alignment, whole));
     if (!memory) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    if (alignment == LARGE_PAGE) madvise(memory, whole, MADV_HUGEPAGE);  // before it is touched
-#endif
     std::memset(memory, 0, whole);
     return {memory, [](std::uint8_t* old) { std::free(old); }};
+}
+
+// The same of whole large pages, as the system gives them: touched first by who writes into them
+std::shared_ptr<std::uint8_t> large_pages(std::size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const std::size_t mapped = bytes + LARGE_PAGE;  // a large page begins somewhere in the first
+    void* from = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (from == MAP_FAILED) throw std::bad_alloc();
+    auto* memory = reinterpret_cast<std::uint8_t*>(filled(reinterpret_cast<std::uintptr_t>(from), LARGE_PAGE));
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    return {memory, [from, mapped](std::uint8_t*) { munmap(from, mapped); }};
+#else
+    return zeros(bytes, 64);
+#endif
 }
 
 }  // namespace
@@ -37,7 +48,7 @@ Buffer Arena::take(std::size_t bytes) {
     const std::size_t whole = filled(bytes, 64);
     if (used_ + whole > size_) {
         size_ = filled(whole > PIECE ? whole : PIECE, LARGE_PAGE);
-        piece_ = zeros(size_, LARGE_PAGE);
+        piece_ = large_pages(size_);
         used_ = 0;
     }
     std::shared_ptr<std::uint8_t> here(piece_, piece_.get() + used_);

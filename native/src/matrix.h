@@ -55,9 +55,13 @@ class Buffer {
 // its large pages. A token reads all of them, and finding small pages costs a fifth of the time.
 class Arena {
   public:
+    explicit Arena(int threads) : threads_(threads) {}
+
     Buffer take(std::size_t bytes);
+    int threads() const { return threads_; }  // that lay weights out
 
   private:
+    int threads_;
     std::shared_ptr<std::uint8_t> piece_;
     std::size_t used_ = 0, size_ = 0;
 };

@@ -263,7 +263,7 @@ NB_MODULE(_native, m) {
                 unpack_row(self, row, data + std::size_t(row) * std::size_t(self.columns));
             return found;
         });
-    nb::class_<Arena>(m, "Arena").def(nb::init<>());
+    nb::class_<Arena>(m, "Arena").def(nb::init<int>());
     nb::class_<Sequence>(m, "Sequence")
         .def(nb::init<>())
         .def_ro("length", &Sequence::length)

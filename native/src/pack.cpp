@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 namespace lucid {
 namespace {
@@ -261,10 +263,18 @@ Matrix pack(Arena& arena, const Source& from, const std::uint8_t* data, int rows
         if (m.nested) m.units = arena.take(std::size_t(m.padded() / SUPER) * m.tiles * TILE * 4);
     }
     const std::size_t row_bytes = std::size_t(columns) / from.columns * from.bytes;
-    for (int row = 0; row < rows; ++row) {
-        const std::uint8_t* at = data + row_bytes * std::size_t(order ? order[row] : row);
-        m.format == Format::INTS ? pack_ints(m, from, at, row) : pack_floats(m, at, row);
-    }
+    auto some = [&](int begin, int end) {
+        for (int row = begin; row < end; ++row) {
+            const std::uint8_t* at = data + row_bytes * std::size_t(order ? order[row] : row);
+            m.format == Format::INTS ? pack_ints(m, from, at, row) : pack_floats(m, at, row);
+        }
+    };
+    // whole tiles for each thread; a small matrix is not worth waking another
+    const int each = std::max(256, (rows / arena.threads() / TILE + 1) * TILE);
+    std::vector<std::jthread> others;
+    for (int row = each; row < rows; row += each) others.emplace_back(some, row, std::min(rows, row + each));
+    some(0, std::min(rows, each));
+    others.clear();  // waits for them
     return m;
 }
 

@@ -18,6 +18,7 @@ using namespace lucid;
 namespace {
 
 std::mt19937 random_bits(1);
+Arena arena(2);
 
 std::shared_ptr<const Matrix> matrix(const std::string& format, int rows, int columns) {
     const Source* from = source(format);

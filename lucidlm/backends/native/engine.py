@@ -292,7 +292,7 @@ def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: dict[str
     """
     matrices: dict[str, Any] = {}
     vectors: dict[str, NDArray[np.floating]] = {}
-    arena = module.Arena()
+    arena = module.Arena(here().cores)
     for address, stored in weights:
         looked_up = address.rpartition("embedding.")[2] in ("positions.weight", "segments.weight")
         if len(stored.shape) != 2:
