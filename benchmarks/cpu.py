@@ -1,4 +1,4 @@
-"""The native engine beside llama.cpp on the same GGUF file: decoding and reading a prompt.
+"""The native engine beside llama.cpp on the same GGUF files: decoding and reading a prompt.
 
 llama.cpp comes through its Python binding (`pip install llama-cpp-python`, which compiles for the
 machine); each has as many threads as there are cores. Both read the same ids and take the same
@@ -24,11 +24,19 @@ PROMPT, NEW, LONG = 32, 128, 512
 
 
 def main() -> None:
-    options = arguments(__doc__ or "").parse_args()
-    path = resolve(options.model)
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--more", nargs="*", default=[], help="other models, or .gguf files")
+    options = parser.parse_args()
+    found = {name: measure(name, options.rounds) for name in (options.model, *options.more)}
+    report("cpu", {each["file"]: each for each in found.values()}, options)
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """One file on both."""
+    path = resolve(name)
     threads = len(os.sched_getaffinity(0))
     begun = time.perf_counter()
-    engine: Any = lucidlm.load(options.model, engine="native").engine
+    engine: Any = lucidlm.load(name, engine="native").engine
     loaded = time.perf_counter() - begun
     arms = {"native": ours(engine)}
     try:
@@ -43,19 +51,19 @@ def main() -> None:
     bandwidth = []
     for run in arms.values():  # warm
         run(ids[:PROMPT], ids[:4])
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         bandwidth.append(memory_speed(threads))
-        for name, run in arms.items():
+        for arm, run in arms.items():
             run(ids[:PROMPT], [])
             whole = seconds(lambda run=run: run(ids[:PROMPT], ids[:NEW]))
             prompt = seconds(lambda run=run: run(ids[:PROMPT], []))
-            times["decode"].setdefault(name, []).append((whole - prompt) / NEW)
+            times["decode"].setdefault(arm, []).append((whole - prompt) / NEW)
             long = seconds(lambda run=run: run(ids, []))
-            times["prefill"].setdefault(name, []).append(long / LONG)
-    read = sum(matrix.nbytes for matrix in engine._weights.matrices.values())
+            times["prefill"].setdefault(arm, []).append(long / LONG)
+    read = engine.weight_bytes
     result: dict[str, Any] = {
         "file": path.name,
-        "instructions": engine._model.instructions,
+        "instructions": engine.instructions,
         "load_seconds": loaded,
         "bytes_per_token": read,
         "memory_gb_per_second": spread(bandwidth),
@@ -70,7 +78,7 @@ def main() -> None:
         if "llama_cpp" in found:
             pairs = zip(found["llama_cpp"], found["native"], strict=True)
             result[f"{kind}_ratio"] = spread([b / a for b, a in pairs])
-    report("cpu", result, options)
+    return result
 
 
 Run = Callable[[list[int], list[int]], None]

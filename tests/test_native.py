@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
 from golden import CASES, VOCAB, Golden, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,11 +30,25 @@ DECODERS = [case for case in CASES if case[0] in ("llama", "gemma", "gpt2")]
 CLOSE = 1e-5  # of the largest logit
 
 
-def native(case: Golden, instructions: str = "", threads: int = 2) -> NativeEngine:
-    checkpoint = case.checkpoint
-    return NativeEngine(
-        checkpoint.config, checkpoint.stored(FORMATS), threads=threads, instructions=instructions
-    )
+def native(
+    case: Golden, instructions: str = "", threads: int = 2, format: str | None = None
+) -> NativeEngine:
+    """As the file holds it, or in another format."""
+    weights = case.checkpoint.stored(FORMATS) if format is None else stored_as(case, format)
+    return NativeEngine(case.checkpoint.config, weights, threads=threads, instructions=instructions)
+
+
+def stored_as(case: Golden, format: str) -> Iterator[tuple[str, Stored]]:
+    """Every matrix in `format` whose rows are whole blocks."""
+    for address, one in case.checkpoint.stored(("F32",)):
+        if len(one.shape) != 2 or one.shape[1] % 32 or "position" in address:
+            yield address, one
+            continue
+        wide = one.data.view(np.float32).reshape(one.shape)
+        wide = wide if one.order is None else wide[one.order]
+        blocks = quantize(np.ascontiguousarray(wide), GGMLQuantizationType[format])
+        data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
+        yield address, Stored(format, data, one.shape, None)
 
 
 def from_torch(engine: TorchEngine, **options: Any) -> NativeEngine:
@@ -90,7 +106,7 @@ def test_every_config_too(config: Config, seed: int) -> None:
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_same_bits_however_it_is_cut(instructions: str, data: st.DataObject) -> None:
     """One row at a time by one thread, against batches, chunks, forks and threads."""
     family, shape = data.draw(st.sampled_from(DECODERS))
@@ -101,9 +117,12 @@ def test_the_same_bits_however_it_is_cut(instructions: str, data: st.DataObject)
             st.lists(st.integers(0, VOCAB - 1), min_size=3, max_size=40), min_size=1, max_size=5
         )
     )
-    alone = native(case, instructions, threads=1)
+    format = data.draw(
+        st.sampled_from(["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
+    )
+    alone = native(case, instructions, 1, format)
     expected = [outputs(alone, config, [text])[0] for text in texts]
-    engine = native(case, instructions, threads=data.draw(st.integers(1, 4)))
+    engine = native(case, instructions, data.draw(st.integers(1, 4)), format)
     cuts = [data.draw(st.integers(1, len(text) - 1)) for text in texts]
     cache = engine.cache(len(texts))
     ctx = ForwardContext(cache=cache, every_position=True)

@@ -6,23 +6,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType
-from gguf.quants import quantize
-from golden import CASES, Golden, golden
+from golden import CASES, golden
 from recorded import apart, subject, trace, traces
 from test_trace_edits import KINDS, edits
 from test_trace_verify import SAMPLED
 
 from lucidlm.engine import ForwardContext
 from lucidlm.errors import TraceError
-from lucidlm.stored import Stored
 from lucidlm.trace.edits import Patch
 from lucidlm.trace.explain import explain
 from lucidlm.trace.operations import Round
@@ -32,8 +28,6 @@ from lucidlm.trace.verify import verify
 
 pytest.importorskip("lucidlm.backends._native")
 from test_native import native
-
-from lucidlm.backends.native.engine import NativeEngine
 
 
 def on_native(family: str, shape: str, **options: Any) -> Subject:
@@ -115,28 +109,11 @@ def test_an_edit_that_fails_says_so() -> None:
     assert engine.step([[1, 2]], ForwardContext()).shape == (1, 61)
 
 
-def rounding(case: Golden, format: str) -> NativeEngine:
-    """With every matrix in `format` whose rows are whole blocks."""
-
-    def stored() -> Iterator[tuple[str, Stored]]:
-        for address, one in case.checkpoint.stored(("F32",)):
-            if len(one.shape) != 2 or one.shape[1] % 32 or "position" in address:
-                yield address, one
-                continue
-            wide = one.data.view(np.float32).reshape(one.shape)
-            wide = wide if one.order is None else wide[one.order]
-            blocks = quantize(np.ascontiguousarray(wide), GGMLQuantizationType[format])
-            data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
-            yield address, Stored(format, data, one.shape, None)
-
-    return NativeEngine(case.checkpoint.config, stored(), threads=2)
-
-
 @pytest.mark.parametrize("format", ["Q8_0", "Q4_1", "BF16"])
 @pytest.mark.parametrize(("family", "shape"), CASES)
 def test_every_number_follows_from_what_was_rounded(family: str, shape: str, format: str) -> None:
     case = golden(family, shape)
-    on = replace(subject(case), engine=rounding(case, format))
+    on = replace(subject(case), engine=native(case, format=format))
     run = trace(case, on=on, keep=["*"])
     found = verify(run)
     assert not [check.address for check in found.by_site if not check.ok]
@@ -149,7 +126,7 @@ def test_every_number_follows_from_what_was_rounded(family: str, shape: str, for
 @pytest.mark.parametrize("format", ["Q8_0", "BF16"])
 def test_a_rounded_number_is_explained(format: str, tmp_path: Path) -> None:
     case = golden("llama", "llama 3")
-    engine = rounding(case, format)
+    engine = native(case, format=format)
     if not engine.rounding:
         engine.rounding = dict.fromkeys(engine._weights.matrices, "bfloat16")  # as others would
     run = trace(case, on=replace(subject(case), engine=engine))
@@ -186,7 +163,7 @@ READS = {  # a cell that reads each of these
 
 def test_a_saved_trace_knows_what_was_rounded(tmp_path: Path) -> None:
     case = golden("llama", "llama 3")
-    engine = rounding(case, "Q8_0")
+    engine = native(case, format="Q8_0")
     run = trace(case, on=replace(subject(case), engine=engine))
     run.save(tmp_path / "run.safetensors")
     opened = Trace.open(tmp_path / "run.safetensors")

@@ -105,6 +105,25 @@ def test_smollm_chats(smollm: Model) -> None:
 
 @pytest.mark.checkpoint("smollm2-135m")
 @pytest.mark.slow
+def test_in_float32_the_native_engine_says_the_same_words(smollm: Model) -> None:
+    """Greedy, 20 prompts of 128 tokens, each the readable model's first choice but at ties."""
+    pytest.importorskip("lucidlm.backends._native")
+    from lucidlm.backends.native.engine import NativeEngine
+
+    assert smollm.checkpoint is not None
+    native = NativeEngine(smollm.checkpoint.config, smollm.checkpoint.stored(("F32",)))
+    settings = GenerationSettings(max_new_tokens=128)
+    for prompt in PROMPTS:
+        ids = smollm.tokenizer.encode(prompt)
+        ours = list(complete(native, [ids], settings, decoder=smollm.tokenizer)[0].ids)
+        ctx = ForwardContext(every_position=True)
+        logits = smollm.engine.step([ids + ours], ctx)[0, len(ids) - 1 : -1]
+        chosen = logits[np.arange(len(ours)), ours]
+        assert (logits.max(-1) - chosen <= 1e-5 * np.abs(logits).max()).all(), prompt
+
+
+@pytest.mark.checkpoint("smollm2-135m")
+@pytest.mark.slow
 def test_what_is_rounded_costs_little(smollm: Model) -> None:
     """The native engine rounds activations to 8 bits beside this file's weights: a page of text is
     as likely to it as to the readable model, to two hundredths of a nat a token.

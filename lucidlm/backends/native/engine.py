@@ -80,6 +80,17 @@ class NativeEngine:
         self._model = self._module.model(spec, threads or here().cores, instructions)
         self.rounding = MappingProxyType(dict(self._rounded(formats)))
 
+    @property
+    def instructions(self) -> str:
+        """The instruction set that it computes with."""
+        found: str = self._model.instructions
+        return found
+
+    @property
+    def weight_bytes(self) -> int:
+        """What its matrices take in memory: a token reads nearly all of it."""
+        return sum(matrix.nbytes for matrix in self._weights.matrices.values())
+
     @cached_property
     def sites(self) -> Sequence[str]:
         """In order of computation."""
