@@ -86,6 +86,14 @@ def test_what_does_not_compute_with_pytorch_does_not_import_it(
         assert "typer" not in loaded
 
 
+def test_the_native_engine_needs_neither_pytorch_nor_the_glass(llama: str) -> None:
+    pytest.importorskip("lucidlm.backends._native")
+    done = run("run", "The 猫", "--model", llama, "--max-new-tokens", "2")
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert "lucidlm.backends.native.engine" in loaded
+    assert not {"torch", "transformers", "lucidlm.trace.record"} & loaded
+
+
 STUB = """
 import sys
 sys.modules["torch"] = None  # importing it fails
