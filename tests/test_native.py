@@ -136,6 +136,20 @@ def test_the_same_bits_however_it_is_cut(instructions: str, data: st.DataObject)
         assert np.array_equal(rest[row, : len(whole) - cut], whole[cut:])
 
 
+@pytest.mark.parametrize("format", ["F32", "F16", "Q4_0", "Q5_1", "Q8_0"])
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_the_same_bits_on_every_instruction_set(family: str, shape: str, format: str) -> None:
+    case = golden(family, shape)
+    sources = None if case.source is None else case.source.tolist()
+    first, *others = (
+        outputs(
+            native(case, one, format=format), case.checkpoint.config, case.ids.tolist(), sources
+        )
+        for one in INSTRUCTIONS
+    )
+    assert all(np.array_equal(first, other) for other in others)
+
+
 @pytest.mark.parametrize(("family", "shape"), CASES)
 def test_every_site_is_shown_as_the_readable_model_shows_it(family: str, shape: str) -> None:
     case = golden(family, shape)
