@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 
 def ragged(flat: Floats, counts: Sequence[int], filler: float = 0.0) -> Floats:
     """(tokens, ...) -> (rows, longest, ...), `counts` tokens a row, `filler` behind its end."""
+    if min(counts) == max(counts):  # nothing behind any end, and nothing to copy
+        return flat.reshape(len(counts), counts[0], *flat.shape[1:])
     found = np.full((len(counts), max(counts), *flat.shape[1:]), filler, np.float32)
     at = 0
     for row, count in enumerate(counts):
