@@ -161,6 +161,14 @@ READS = {  # a cell that reads each of these
 }
 
 
+def test_a_rounded_site_may_be_wished_for() -> None:
+    """It is derived: there is nothing to keep, and it is there."""
+    case = golden("llama", "llama 3")
+    on = replace(subject(case), engine=native(case, format="Q8_0"))
+    run = trace(case, on=on, keep=["*.rounded"])
+    assert run["head.rounded"].shape == run["final_norm.output"].shape
+
+
 def test_a_saved_trace_knows_what_was_rounded(tmp_path: Path) -> None:
     case = golden("llama", "llama 3")
     engine = native(case, format="Q8_0")

@@ -81,7 +81,7 @@ def record(
     """
     sites = catalogue(subject.config, subject.engine.rounding)
     edits = [_bind(edit, subject.config, sites) for edit in recording.edits]
-    keep = _always(subject.config, sites) | _wanted(recording.keep, subject.config)
+    keep = _always(subject.config, sites) | _wanted(recording.keep, subject)
     _check(subject, settings, recording, [sites[address] for address in keep])
     recorder = Recorder(subject.engine, sites, frozenset(keep), edits, _store(recording, sites))
     run = _Recorded(subject, settings, recorder, tuple(edits))
@@ -100,10 +100,11 @@ def _bind(edit: Edit, config: Config | None, sites: Mapping[str, Site]) -> Bound
     return replace(bound, causal=is_causal(site, sites))
 
 
-def _wanted(patterns: Sequence[str], config: Config | None) -> set[str]:
+def _wanted(patterns: Sequence[str], subject: Subject) -> set[str]:
     """The sites that the engine computes and `patterns` name."""
     patterns = [patterns] if isinstance(patterns, str) else patterns
-    found = (site for pattern in patterns for site in matching(config, pattern))
+    config, rounding = subject.config, subject.engine.rounding
+    found = (site for pattern in patterns for site in matching(config, pattern, rounding))
     return {site.address for site in found if site.is_computed}
 
 

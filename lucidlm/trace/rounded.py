@@ -38,7 +38,7 @@ class Rounded:
             self.there.add(address)
             yield Site(
                 address=address,
-                key=f"{'attention' if 'attention' in at else at.rpartition('.')[2]}.{noun}",
+                key=f"{at.rpartition('.')[2].removeprefix('cross_')}.{noun}",
                 sizes=sizes,
                 operation=Round(source, to, scale),
                 part=part,

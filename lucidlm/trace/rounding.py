@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lucidlm.trace.operations import Array, Doubles
+from lucidlm.trace.operations.round import to_bfloat16
 from lucidlm.trace.run import Run
 from lucidlm.trace.site import Site
 
@@ -40,10 +41,7 @@ def rounded(value: Doubles, stored: np.dtype[Any], dtype: str) -> Doubles:
     with np.errstate(over="ignore"):
         narrow = value.astype(stored)
     if dtype == "bfloat16" and stored == np.float32:
-        # to the nearest, ties to even, as the hardware does: the upper half of the bits
-        bits = narrow.view(np.uint32)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-        narrow = np.where(np.isfinite(narrow), bits.view(np.float32), narrow)
+        narrow = to_bfloat16(narrow)
     return narrow.astype(np.float64)
 
 

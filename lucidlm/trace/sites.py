@@ -78,7 +78,7 @@ def _sites(config: Config | None, rounding: Mapping[str, Rounding]) -> Iterator[
         )
     words = 0
     if config is not None:
-        yield from _Layout(config, rounding).model()
+        yield from _Layout(config, Rounded(rounding)).model()
         words = config.vocab_size
         if config.head is None or config.decoder is None:
             return
@@ -95,14 +95,13 @@ class _Layout:
     """One model's sites."""
 
     config: Config
-    rounding: Mapping[str, Rounding]
+    rounded: Rounded
 
     def model(self) -> Iterator[Site]:
         config, last = self.config, ""
         for at, stack in prefixes(config).items():
             length: Length = "sources" if at == "encoder." else "positions"
-            rounded = Rounded(self.rounding)
-            walk = _StackLayout(config, stack, at, length, last, rounded)
+            walk = _StackLayout(config, stack, at, length, last, self.rounded)
             yield from walk.sites()
             last = walk.last
         if config.head is not None:
@@ -119,7 +118,7 @@ class _Layout:
         config, head = self.config, self.config.head
         assert head is not None
         sizes: tuple[int | Length, ...] = ("positions", config.dim)
-        rounded, noun = Rounded(self.rounding), "rounded"
+        rounded, noun = self.rounded, "rounded"
         if head.transform is not None:
             weight = "head.transform.weight"
             read = yield from rounded(weight, last, "head", noun, sizes, "head")

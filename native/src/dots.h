@@ -54,15 +54,26 @@ constexpr bool WANT_PAIRS = true;
 constexpr bool WANT_PAIRS = false;
 #endif
 
+// What is multiplied, column by column
+struct OfBytes {
+    using X = std::int8_t;
+    static const X* of(const Ints& x) { return x.bytes; }
+    static constexpr int place(int column) { return column; }
+};
+
+// Four bytes as a number
+template <class X>
+inline std::int32_t word(const X* from) {
+    std::int32_t found;
+    std::memcpy(&found, from, sizeof found);
+    return found;
+}
+
 // Sums of products with unsigned ints of BITS, of at most 32 columns
 #if defined(__AVX512VNNI__)
 
 template <int BITS>
-struct Sums {
-    using X = std::int8_t;
-    static const X* of(const Ints& x) { return x.bytes; }
-    static constexpr int place(int column) { return column; }
-
+struct Sums : OfBytes {
     I32 total{};
 
     void add(const U8& a, const U8& b, const X* x) {
@@ -72,10 +83,8 @@ struct Sums {
 
   private:
     static I32::Raw dot(I32::Raw sum, const U8& w, const X* x) {
-        std::int32_t four;
-        std::memcpy(&four, x, 4);
         return reinterpret_cast<I32::Raw>(_mm512_dpbusd_epi32(
-            reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(w.raw), _mm512_set1_epi32(four)));
+            reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(w.raw), _mm512_set1_epi32(word(x))));
     }
 };
 
@@ -87,11 +96,7 @@ using Raw32 = Vec<std::int32_t, 8>::Raw;
 // Columns 0 + 1 and 2 + 3 in 16 bits, which up to six bits do not overflow: 2 * 2 * 63 * 127 < 2^15.
 // With four bits 32 columns fit: 16 * 15 * 127 < 2^15.
 template <int BITS>
-struct Sums {
-    using X = std::int8_t;
-    static const X* of(const Ints& x) { return x.bytes; }
-    static constexpr int place(int column) { return column; }
-
+struct Sums : OfBytes {
     I16 part{};
     I32 total{};
 
@@ -106,9 +111,7 @@ struct Sums {
 
   private:
     static I16 products(const U8& w, const X* x) {
-        std::int32_t four;
-        std::memcpy(&four, x, 4);
-        const __m256i broadcast = _mm256_set1_epi32(four);
+        const __m256i broadcast = _mm256_set1_epi32(word(x));
         return each(
             [&](const Byte32& bytes) {
                 return Vec<std::int16_t, 16>{reinterpret_cast<Vec<std::int16_t, 16>::Raw>(
@@ -140,10 +143,7 @@ struct Sums<8> {
 
   private:
     static I32 dot(const I32& sum, const U8& w, const X* x) {
-        std::int32_t pairs[2];
-        std::memcpy(&pairs[0], x, 4);
-        std::memcpy(&pairs[1], x + GROUP / 2, 4);
-        const __m256i even = _mm256_set1_epi32(pairs[0]), odd = _mm256_set1_epi32(pairs[1]);
+        const __m256i even = _mm256_set1_epi32(word(x)), odd = _mm256_set1_epi32(word(x + GROUP / 2));
         return each(
             [&](const Vec<std::int32_t, 8>& so_far, const Byte32& bytes) {
                 const __m256i four = reinterpret_cast<__m256i>(bytes.raw);
@@ -158,11 +158,7 @@ struct Sums<8> {
 #else
 
 template <int BITS>
-struct Sums {
-    using X = std::int8_t;
-    static const X* of(const Ints& x) { return x.bytes; }
-    static constexpr int place(int column) { return column; }
-
+struct Sums : OfBytes {
     I32 total{};
 
     void add(const U8& a, const U8& b, const X* x) {

@@ -9,10 +9,10 @@
 //   BF16   tile[column / 2][row][column % 2]         as a dot product of pairs wants them
 //   ints   tile[column / 4][row][column % 4]         as a dot product of four bytes wants them
 //
-// A matrix of ints is w = scale * (q - zero) + least, with one scale (and one least) for each row
-// and group of 16 or 32 columns; where they are nested, scale = unit * whole number, with one unit for
-// 256 columns. q has 4 to 8 bits and is never negative. Four bits share bytes:
-// of 64 bytes the low halves are columns 8j to 8j + 3, the high halves 8j + 4 to 8j + 7. A fifth bit
+// A matrix of ints is w = scale * (q - zero) + least, with one scale (and one least) for each row and
+// group of 16 or 32 columns; where they are nested, scale = unit * whole number, with one unit for 256
+// columns. q has 4 to 8 bits and is never negative; zero is half of its range or, beside a least, 0.
+// Four bits share bytes: of 64 bytes the low halves are columns 8j to 8j + 3, the high halves 8j + 4 to 8j + 7. A fifth bit
 // stands apart: bit v of 64 bytes is that of columns 32g + 4v to 32g + 4v + 3. So do a fifth and a sixth:
 // bits 2v and 2v + 1 are those of columns 16g + 4v to 16g + 4v + 3.
 
@@ -74,7 +74,6 @@ struct Matrix {
     // of INTS
     int bits = 8;         // 4, 5, 6 or 8
     int per_scale = 32;   // columns: 16 or 32
-    int zero = 0;
     bool has_least = false;
 
     Buffer values;  // by tile
@@ -85,6 +84,7 @@ struct Matrix {
     Buffer units;   // of nested scales, by tile and 256 columns: sixteen float16, then those of `least`
 
     int padded() const { return groups * GROUP; }
+    int zero() const { return has_least ? 0 : 1 << (bits - 1); }
     std::size_t tile_bytes() const;       // of `values`
     std::size_t tile_high_bytes() const;  // of `high`
     std::size_t bytes() const { return values.size() + high.size() + scales.size() + least.size() + units.size(); }

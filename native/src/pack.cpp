@@ -11,17 +11,17 @@ namespace lucid {
 namespace {
 
 constexpr Source SOURCES[] = {
-    {"F32", Format::F32, Blocks::PLAIN, 1, 4, 0, 0, 0, false, false},
-    {"F16", Format::F16, Blocks::PLAIN, 1, 2, 0, 0, 0, false, false},
-    {"BF16", Format::BF16, Blocks::PLAIN, 1, 2, 0, 0, 0, false, false},
-    {"Q4_0", Format::INTS, Blocks::Q4, 32, 18, 4, 32, 8, false, false},
-    {"Q4_1", Format::INTS, Blocks::Q4, 32, 20, 4, 32, 0, true, false},
-    {"Q5_0", Format::INTS, Blocks::Q5, 32, 22, 5, 32, 16, false, false},
-    {"Q5_1", Format::INTS, Blocks::Q5, 32, 24, 5, 32, 0, true, false},
-    {"Q8_0", Format::INTS, Blocks::Q8, 32, 34, 8, 32, 128, false, false},
-    {"Q4_K", Format::INTS, Blocks::Q45_K, 256, 144, 4, 32, 0, true, true},
-    {"Q5_K", Format::INTS, Blocks::Q45_K, 256, 176, 5, 32, 0, true, true},
-    {"Q6_K", Format::INTS, Blocks::Q6_K, 256, 210, 6, 16, 32, false, true},
+    {"F32", Format::F32, Blocks::PLAIN, 1, 4, 0, 0, false, false},
+    {"F16", Format::F16, Blocks::PLAIN, 1, 2, 0, 0, false, false},
+    {"BF16", Format::BF16, Blocks::PLAIN, 1, 2, 0, 0, false, false},
+    {"Q4_0", Format::INTS, Blocks::Q4, 32, 18, 4, 32, false, false},
+    {"Q4_1", Format::INTS, Blocks::Q4, 32, 20, 4, 32, true, false},
+    {"Q5_0", Format::INTS, Blocks::Q5, 32, 22, 5, 32, false, false},
+    {"Q5_1", Format::INTS, Blocks::Q5, 32, 24, 5, 32, true, false},
+    {"Q8_0", Format::INTS, Blocks::Q8, 32, 34, 8, 32, false, false},
+    {"Q4_K", Format::INTS, Blocks::Q45_K, 256, 144, 4, 32, true, true},
+    {"Q5_K", Format::INTS, Blocks::Q45_K, 256, 176, 5, 32, true, true},
+    {"Q6_K", Format::INTS, Blocks::Q6_K, 256, 210, 6, 16, false, true},
 };
 
 std::uint16_t u16(const std::uint8_t* from) {
@@ -251,7 +251,6 @@ Matrix pack(Arena& arena, const Source& from, const std::uint8_t* data, int rows
     m.groups = (columns + GROUP - 1) / GROUP;
     m.bits = from.bits;
     m.per_scale = from.per_scale;
-    m.zero = from.zero;
     m.has_least = from.least;
     m.nested = from.nested;
     m.values = arena.take(m.tile_bytes() * m.tiles);
@@ -290,7 +289,7 @@ void unpack_row(const Matrix& m, int row, float* out) {
                 break;
             }
             case Format::INTS: {
-                out[column] = factor(m, m.scales, row, column, 0) * float(get_int(m, row, column) - m.zero);
+                out[column] = factor(m, m.scales, row, column, 0) * float(get_int(m, row, column) - m.zero());
                 if (m.has_least) out[column] += factor(m, m.least, row, column, TILE);
             }
         }

@@ -18,7 +18,7 @@ struct Source {
     Format format;
     Blocks blocks;
     int columns, bytes;  // of a block
-    int bits, per_scale, zero;
+    int bits, per_scale;
     bool least, nested;
 };
 

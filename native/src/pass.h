@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <cstring>
 #include <initializer_list>
 #include <span>
 #include <vector>
@@ -29,6 +30,11 @@ struct Share {
 // As many as whole vectors hold
 inline int lanes(int n) {
     return (n + 15) / 16 * 16;
+}
+
+// Zeros in x from `from` to `to`
+inline void blank(float* x, int from, int to) {
+    if (from < to) std::memset(x + from, 0, std::size_t(to - from) * 4);
 }
 
 // Rows of numbers, each as wide as a whole number of groups; and what products want of them

@@ -114,8 +114,7 @@ inline F32 factors(const Matrix& m, const Buffer& from, std::size_t at, std::siz
         return halves(from.as<std::uint16_t>() + at * TILE);
 }
 
-// W in ints, x in ints: within a group the sum is exact, sum(q x) - zero sum(x), where zero is half of
-// the ints' range, or 0 beside a least weight; then
+// W in ints, x in ints: within a group the sum is exact, sum(q x) - zero sum(x); then
 //   total = group's sum * (scale of w * scale of x) + total
 //   total = least of w * (scale of x * sum(x)) + total
 template <int BITS, int PER_SCALE, bool LEAST, bool NESTED, int R, int T>

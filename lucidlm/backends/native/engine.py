@@ -74,10 +74,11 @@ class NativeEngine:
         self.config = config
         self.vocab_size, self.max_positions = config.vocab_size, config.max_positions
         self._module: Any = import_module("lucidlm.backends._native")
+        threads = threads or here().cores
         formats: dict[str, str] = {}
-        self._weights = _taken(weights, self._module, formats)
+        self._weights = _taken(weights, self._module, threads, formats)
         spec = specification(config, self._weights)
-        self._model = self._module.model(spec, threads or here().cores, instructions)
+        self._model = self._module.model(spec, threads, instructions)
         self.rounding = MappingProxyType(dict(self._rounded(formats)))
 
     @property
@@ -297,13 +298,15 @@ class NativeEngine:
         return head_sites(self.config, self._module)
 
 
-def _taken(weights: Iterable[tuple[str, Stored]], module: Any, formats: dict[str, str]) -> Weights:
+def _taken(
+    weights: Iterable[tuple[str, Stored]], module: Any, threads: int, formats: dict[str, str]
+) -> Weights:
     """Matrices into the native module, their formats into `formats` by address; vectors, and tables
     that are looked up alone, as arrays.
     """
     matrices: dict[str, Any] = {}
     vectors: dict[str, NDArray[np.floating]] = {}
-    arena = module.Arena(here().cores)
+    arena = module.Arena(threads)
     for address, stored in weights:
         looked_up = address.rpartition("embedding.")[2] in ("positions.weight", "segments.weight")
         if len(stored.shape) != 2:

@@ -101,7 +101,7 @@ value = float(np.uint32(bits).view(np.float32))"""
 
 
 def to_bfloat16(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The nearest numbers whose lower half of bits is 0; what is not finite stays."""
+    """The nearest numbers whose lower half of bits is 0, ties to even; what is not finite stays."""
     bits = x.view(np.uint32)
     near = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
     return np.where(np.isfinite(x), near.view(np.float32), x)
